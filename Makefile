@@ -1,0 +1,48 @@
+# Few verbs; `make help` lists them. Everything that is built or fetched lands in
+# $(KUBEBYON_CACHE), outside the clone, so that a fresh clone starts warm.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export KUBEBYON_CACHE ?= $(HOME)/.cache/kubebyon
+export CARGO_TARGET_DIR ?= $(KUBEBYON_CACHE)/target
+export PATH := $(HOME)/.cargo/bin:$(KUBEBYON_CACHE)/tools/bin:$(PATH)
+
+TESTBED := $(CARGO_TARGET_DIR)/debug/testbed
+export KUBEBYON_TESTBED := $(TESTBED)
+
+.PHONY: help
+help: ## List the verbs.
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: bootstrap
+bootstrap: ## Install the toolchains that are missing (Rust, Go, a C compiler).
+	@scripts/bootstrap
+
+.PHONY: testbed
+testbed: bootstrap
+	@cargo build --locked --quiet -p kubebyon-testbed
+
+.PHONY: test
+test: testbed ## Run the unit and integration tests against a real api-server.
+	@scripts/step "tests" $(TESTBED) run --profile api --with gateway-api,cert-manager -- cargo test --locked --workspace --no-fail-fast
+
+.PHONY: lint
+lint: bootstrap ## Check formatting, warnings, generated files, licences.
+	@scripts/lint
+
+.PHONY: crds
+crds: bootstrap ## Write crds/ and the chart's copy from the types.
+	@cargo run --locked --quiet -p kubebyon-api --bin crdgen
+
+.PHONY: smoke
+smoke: testbed ## Start a real node and a real tenant on it, and end them (needs root).
+	@scripts/step "node smoke" $(TESTBED) smoke
+
+.PHONY: demo
+demo: testbed ## Bring up a cluster of its own and show the main job on it (needs root).
+	@scripts/demo up
+
+.PHONY: demo-down
+demo-down: ## Take away what `make demo` brought.
+	@scripts/demo down
