@@ -26,8 +26,7 @@ use crate::{
 
 const ETCD_LIMIT: Duration = Duration::from_secs(30);
 const APISERVER_LIMIT: Duration = Duration::from_secs(90);
-const CONTROLLER_LIMIT: Duration = Duration::from_secs(60);
-const GRACE: Duration = Duration::from_secs(10);
+const CONTROLLER_LIMIT: Duration = Duration::from_mins(1);
 
 /// Requests are logged once, when they are answered; the bodies are left out, for some are Secrets.
 const AUDIT_POLICY: &str = "\
@@ -228,13 +227,13 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Ends all daemons. Nothing is kept of a cluster's data, so none is given long to write it down.
+    /// Ends all daemons, by killing them: nothing is kept of a cluster's data.
     pub fn stop(&mut self) {
         let clients = [&mut self.scheduler, &mut self.controller_manager, &mut self.apiserver];
         for daemon in clients.into_iter().filter_map(Option::as_mut) {
             daemon.kill();
         }
-        self.etcd.stop(GRACE);
+        self.etcd.kill();
     }
 }
 

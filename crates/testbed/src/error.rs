@@ -166,6 +166,43 @@ pub enum Error {
         /// What the parser says.
         source: serde_json::Error,
     },
+    /// An image was loaded into a cluster without nodes.
+    #[error("a cluster of profile api has no nodes to load images into; start one with `testbed up --profile node`")]
+    NoNodes,
+    /// A word of `--with` that the profile does not know.
+    #[error("--with {word}: profile {profile} knows {known}")]
+    UnknownExtra {
+        /// The word.
+        word: String,
+        /// The profile.
+        profile: &'static str,
+        /// What it knows.
+        known: &'static str,
+    },
+    /// A CRD does not have the versions that should be served.
+    #[error("the CRD {crd} does not have all of the versions {versions}; give some of those that it has")]
+    NoSuchVersion {
+        /// The CRD.
+        crd: &'static str,
+        /// The versions that were asked for.
+        versions: String,
+    },
+    /// An existing cluster was asked to restart its api-server.
+    #[error("KUBECONFIG names a cluster that the testbed did not start, so its api-server is not the testbed's to stop; unset KUBECONFIG")]
+    NotOurs,
+    /// The cluster was told to end while it was starting.
+    #[error("stopped while starting")]
+    Cancelled,
+    /// The supervisor ended without a word, or does not answer.
+    #[error("the supervisor of cluster {name} {problem}. Last lines of its log:\n{tail}")]
+    SupervisorGone {
+        /// The cluster.
+        name: String,
+        /// What it did.
+        problem: &'static str,
+        /// The end of its log.
+        tail: String,
+    },
     /// The supervisor answered that what was asked of it failed.
     #[error("{message}")]
     Supervisor {

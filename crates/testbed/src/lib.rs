@@ -1,13 +1,22 @@
 //! A real local Kubernetes for demo, tests and benches: real etcd, api-server, controllers and nodes, built from
 //! pinned sources, started and ended without a trace.
 
+pub mod cli;
+mod cluster;
 pub mod control_plane;
+mod crds;
 pub mod dirs;
 pub mod error;
 mod https;
 pub mod parts;
 pub mod pki;
 pub mod process;
+pub mod profile;
 pub mod progress;
+pub mod state;
+pub mod supervisor;
 
+pub use cluster::ApiCluster;
+pub use crds::CrdSet;
 pub use error::{Error, Result};
+pub use profile::api::ApiOptions;

@@ -12,12 +12,20 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal};
 
 use crate::error::{Error, Result};
+
+static CANCELLED: AtomicBool = AtomicBool::new(false);
+
+/// Makes every [`wait_until`] of this process fail with [`Error::Cancelled`]: its owner is gone or wants it to end.
+pub fn cancel_waits() {
+    CANCELLED.store(true, Ordering::Relaxed);
+}
 
 const POLL: Duration = Duration::from_millis(20);
 const TAIL_LINES: usize = 15;
@@ -194,6 +202,9 @@ pub fn wait_until(
         }
         for daemon in daemons.iter_mut() {
             daemon.check()?;
+        }
+        if CANCELLED.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
         }
         if Instant::now() >= deadline {
             let detail = daemons

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::supervisor::protocol::Event;
+
 const REDRAW: Duration = Duration::from_secs(1);
 const PLAIN_REMINDER: Duration = Duration::from_secs(30);
 
@@ -20,6 +22,8 @@ pub enum Progress {
     Terminal,
     /// Standard error is a file or a pipe: plain lines.
     Plain,
+    /// Lines go to the process that started this one, as [`crate::supervisor::protocol::Event`]s.
+    Events,
     /// Nothing is printed.
     Quiet,
 }
@@ -32,8 +36,10 @@ impl Progress {
 
     /// Prints one line.
     pub fn say(self, line: &str) {
-        if self != Self::Quiet {
-            eprintln!("{line}");
+        match self {
+            Self::Terminal | Self::Plain => eprintln!("{line}"),
+            Self::Events => Event::Progress(line.to_owned()).send(),
+            Self::Quiet => {}
         }
     }
 
@@ -42,7 +48,7 @@ impl Progress {
         let text = format!("[{index}/{count}] {label}");
         let started = Instant::now();
         let ticker = match self {
-            Self::Quiet => None,
+            Self::Quiet | Self::Events => None,
             Self::Terminal => Some(ticker(text.clone(), started, expected, REDRAW, "\r\x1b[2K", "")),
             Self::Plain => {
                 eprintln!("{}", line(&text, Duration::ZERO, expected));

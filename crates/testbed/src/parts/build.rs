@@ -84,11 +84,8 @@ fn go_build(part: Part, go: &Path, pins: &Path, package: &str, link: Link, targe
         }
         Link::Kubernetes(version) => {
             let stamp = "k8s.io/component-base/version";
-            ldflags.push_str(&format!(
-                " -X {stamp}.gitVersion={} -X {stamp}.gitMajor=1 -X {stamp}.gitMinor={}",
-                version.git_version(),
-                version.minor(),
-            ));
+            let (full, minor) = (version.git_version(), version.minor());
+            ldflags = format!("{ldflags} -X {stamp}.gitVersion={full} -X {stamp}.gitMajor=1 -X {stamp}.gitMinor={minor}");
         }
     }
     command.arg("-ldflags").arg(ldflags).arg(package);

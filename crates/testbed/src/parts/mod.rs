@@ -193,8 +193,7 @@ fn key(part: Part) -> Result<String> {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(&bytes);
     }
-    let digest = hash.finalize();
-    Ok(digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:x}", hash.finalize()).chars().take(12).collect())
 }
 
 fn pin_files(source: Source) -> Result<Vec<PathBuf>> {
