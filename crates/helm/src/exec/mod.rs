@@ -1,0 +1,8 @@
+//! Child processes that never outlive this one, and the files they need.
+
+mod output;
+mod process;
+mod workdir;
+
+pub(crate) use process::{Ended, Finished, GRACE, Runner};
+pub(crate) use workdir::WorkDir;
