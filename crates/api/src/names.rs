@@ -143,14 +143,6 @@ impl ManagedCluster {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The host namespace: as the spec names it, else the default.
-    pub fn host_namespace(&self) -> String {
-        self.spec
-            .host_namespace
-            .clone()
-            .unwrap_or_else(|| host_namespace(self.namespace_str(), self.name_str()))
-    }
-
     /// The name of the Helm release in the host namespace.
     pub fn release_name(&self) -> &str {
         self.name_str()

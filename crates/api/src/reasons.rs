@@ -101,6 +101,7 @@ reasons! {
     ControlPlaneUntrusted: "The tenant's API shows a certificate that its own CA did not sign.", "Look at the tenant's PKI Secret; report it if nobody changed it.";
     CrashLoop: "A container of the control plane dies again and again.", "Read the log of the pod that the message names.";
     ImagePullFailed: "An image of the control plane cannot be pulled.", "Correct spec.controlPlane.image, or the registry's access.";
+    ImageNotAllowed: "The host admin does not allow this image for control planes.", "Take an allowed image, or ask the host admin to allow this one.";
     Unschedulable: "No host node takes a pod of the control plane.", "Look at spec.placement, at the nodes' capacity and at the volume's class.";
     VolumePending: "The volume of the control plane is not bound.", "Look at spec.controlPlane.storage.className and at the provisioner.";
     QuotaExceeded: "The host namespace's quota leaves no room.", "Raise spec.quota.hard, or free what uses it.";

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret, in the namespace of the object that refers to it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "crate::schema::optional_object_name")]
     pub name: String,
 }
@@ -43,7 +43,7 @@ impl ObjectRef {
 #[serde(rename_all = "camelCase")]
 pub struct IssuerRef {
     /// Name of the issuer.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "crate::schema::optional_object_name")]
     pub name: String,
     /// Kind of the issuer: ClusterIssuer, Issuer, or the kind of an external issuer.

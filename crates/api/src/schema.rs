@@ -167,7 +167,7 @@ pub(crate) fn size(_: &mut SchemaGenerator) -> Schema {
     text(
         32,
         &[(
-            "isQuantity(self) && quantity(self).sign() == 1",
+            "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
             "must be a size above zero such as 5Gi",
         )],
     )

@@ -1,6 +1,7 @@
 //! `WorkloadRoutePlan`: the routes that the host's nodes keep towards a tenant's pods.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use kubebyon_k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kubebyon_k8s::kube::CustomResource;
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::refs::ObjectRef;
 use crate::schema::cel;
+use crate::types::error::parse_field;
+use crate::types::{Cidr, FieldError, ParseError};
 
 /// Routes towards one tenant's pods, and the nodes that keep them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -106,6 +109,45 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "crate::schema::optional_object_name")]
     pub node: String,
+}
+
+/// One route whose texts were read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParsedRoute {
+    /// Range of addresses that the route leads to.
+    pub destination: Cidr,
+    /// The next hop, of the same address family.
+    pub via: IpAddr,
+}
+
+impl WorkloadRoutePlanSpec {
+    /// The routes, in the order of the spec.
+    pub fn parsed_routes(&self) -> Result<Vec<ParsedRoute>, FieldError> {
+        self.routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| {
+                let field = format!("spec.routes[{index}]");
+                let destination: Cidr =
+                    parse_field(format!("{field}.destination"), &route.destination)?;
+                match route.via.parse::<IpAddr>() {
+                    Ok(via) if via.is_ipv4() == destination.is_ipv4() => {
+                        Ok(ParsedRoute { destination, via })
+                    }
+                    Ok(_) => Err(FieldError::new(
+                        format!("{field}.via"),
+                        &route.via,
+                        ParseError::AddressFamily,
+                    )),
+                    Err(_) => Err(FieldError::new(
+                        format!("{field}.via"),
+                        &route.via,
+                        ParseError::Ip,
+                    )),
+                }
+            })
+            .collect()
+    }
 }
 
 /// What is known about a plan.

@@ -3,6 +3,7 @@
 mod control_plane;
 mod helm;
 mod nodes;
+mod parsed;
 mod publication;
 mod status;
 

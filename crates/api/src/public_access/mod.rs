@@ -1,6 +1,7 @@
 //! `PublicAccess`: an entrance from outside that tenant clusters attach to.
 
 mod gateway_api;
+mod parsed;
 mod site;
 mod status;
 mod workload;
