@@ -22,8 +22,9 @@ pub fn all() -> [CustomResourceDefinition; 3] {
 pub fn managed_cluster() -> CustomResourceDefinition {
     // Measured against what runs, and only when the wish changes: a status that moves on must
     // never be refused because of the spec beside it.
-    let unless_changed = "self.spec.?kubernetesVersion.orValue('') == oldSelf.spec.?kubernetesVersion.orValue('') \
-         || self.spec.?kubernetesVersion.orValue('') == '' || self.?status.?kubernetesVersion.orValue('') == ''";
+    let unless_changed = "!has(self.spec.kubernetesVersion) || self.spec.kubernetesVersion == '' \
+         || (has(oldSelf.spec.kubernetesVersion) && self.spec.kubernetesVersion == oldSelf.spec.kubernetesVersion) \
+         || !has(self.status) || !has(self.status.kubernetesVersion)";
     let part = |of: &str, index: u8| format!("int({of}.kubernetesVersion.split('.')[{index}])");
     let (wanted, running) = (part("self.spec", 1), part("self.status", 1));
     let (wanted_patch, running_patch) = (part("self.spec", 2), part("self.status", 2));

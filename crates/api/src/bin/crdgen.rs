@@ -1,6 +1,122 @@
-//! stub
-fn main() {
-    for c in kubebyon_api::crd::all() {
-        println!("---\n{}", serde_saphyr::to_string(&c).unwrap());
+//! Writes the CustomResourceDefinitions to `crds/` and to the chart's copy.
+//!
+//! `crdgen` writes, `crdgen --check` fails on the first file that is not as it would be written,
+//! and `crdgen --baseline` writes the definitions that the compatibility test compares with:
+//! run it with a release, when what is in `crds/` becomes a promise.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::{env, fs, io};
+
+use kubebyon_api::crd;
+use serde_json::{Number, Value};
+
+const HEADER: &str = "# Written by `make crds` out of crates/api; do not edit.\n";
+const COPIES: [&str; 2] = ["crds", "charts/kubebyon/crds"];
+const BASELINE: &str = "crates/api/tests/baseline";
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("unknown argument {0:?}; use --check, --baseline, or nothing")]
+    Argument(String),
+    #[error("the definition cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the definition cannot be written as YAML: {0}")]
+    Yaml(#[from] serde_saphyr::ser::Error),
+    #[error("{path}: {source}", path = .path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path} is stale: run `make crds`", path = .0.display())]
+    Stale(PathBuf),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("crdgen: {error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run() -> Result<(), Error> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (folders, check): (&[&str], bool) = match arguments.as_slice() {
+        [] => (&COPIES, false),
+        ["--check"] => (&COPIES, true),
+        ["--baseline"] => (&[BASELINE], false),
+        [first, ..] => return Err(Error::Argument((*first).to_owned())),
+    };
+    for (name, text) in files()? {
+        for folder in folders {
+            let path = root.join(folder).join(&name);
+            if check {
+                compare(&path, &text)?;
+            } else {
+                write(&path, &text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The files by name, as controller tools call them: `<group>_<plural>.yaml`.
+fn files() -> Result<Vec<(String, String)>, Error> {
+    crd::all()
+        .iter()
+        .map(|crd| {
+            let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
+            let mut value = serde_json::to_value(crd)?;
+            whole_numbers(&mut value);
+            let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+            let yaml = serde_saphyr::to_string_with_options(&value, options)?;
+            Ok((name, format!("{HEADER}{yaml}")))
+        })
+        .collect()
+}
+
+/// Bounds are floating point in the API; a reader expects `1`, not `1.0`.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "compared before it is used"
+            )]
+            let whole = number.as_f64().map(|float| float as i64);
+            if let Some(whole) = whole
+                && number.is_f64()
+                && number.as_f64() == Some(whole as f64)
+            {
+                *number = Number::from(whole);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
+}
+
+fn compare(path: &Path, text: &str) -> Result<(), Error> {
+    match fs::read_to_string(path) {
+        Ok(found) if found == text => Ok(()),
+        Ok(_) => Err(Error::Stale(path.to_owned())),
+        Err(source) => Err(Error::File {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let file_error = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(file_error)?;
+    }
+    fs::write(path, text).map_err(file_error)
 }

@@ -130,7 +130,7 @@ pub struct Image {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = cel(&[
     (
-        "self.type == oldSelf.type && self.?deployedEtcd.?replicas.orValue(3) == oldSelf.?deployedEtcd.?replicas.orValue(3) && self.?externalDatabase.?secretRef.?name.orValue('') == oldSelf.?externalDatabase.?secretRef.?name.orValue('')",
+        "self.type == oldSelf.type && (has(self.deployedEtcd) ? self.deployedEtcd.replicas : 3) == (has(oldSelf.deployedEtcd) ? oldSelf.deployedEtcd.replicas : 3) && (!has(self.externalDatabase) || !has(oldSelf.externalDatabase) || (has(self.externalDatabase.secretRef.name) ? self.externalDatabase.secretRef.name : '') == (has(oldSelf.externalDatabase.secretRef.name) ? oldSelf.externalDatabase.secretRef.name : ''))",
         "controlPlane.backingStore is immutable: the tenant's objects cannot be moved between stores; create a new cluster with the other store",
     ),
     (
@@ -214,7 +214,7 @@ pub struct ExternalDatabase {
         "controlPlane.storage.size only grows: volumes cannot be shrunk; set it to the old size or more",
     ),
     (
-        "self.?className.orValue('') == oldSelf.?className.orValue('')",
+        "(has(self.className) ? self.className : '') == (has(oldSelf.className) ? oldSelf.className : '')",
         "controlPlane.storage.className is immutable, also from unset to set: create a new cluster to use another storage class",
     ),
 ])))]

@@ -97,7 +97,7 @@ use crate::schema::cel;
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = cel(&[(
-    "self.?hostNamespace.orValue('') == oldSelf.?hostNamespace.orValue('')",
+    "(has(self.hostNamespace) ? self.hostNamespace : '') == (has(oldSelf.hostNamespace) ? oldSelf.hostNamespace : '')",
     "hostNamespace is immutable, also from unset to set: delete the cluster and create it anew to move it",
 )])))]
 pub struct ManagedClusterSpec {
