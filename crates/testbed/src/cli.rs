@@ -11,9 +11,11 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    agent::{self, zone::Zone},
     error::{Error, Result},
+    node::NodeOptions,
     parts::{self, Bins, Part},
-    process::become_daemon,
+    process::{become_daemon, testbed_program},
     profile::{Profile, api::ApiOptions},
     progress::{Progress, clock},
     state::{ClusterDir, ClusterName},
@@ -87,6 +89,17 @@ enum Verb {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Edit the public DNS zone of a cluster of profile node
+    Dns {
+        #[command(subcommand)]
+        verb: DnsVerb,
+        /// The cluster's name
+        #[arg(long, default_value = "testbed", global = true)]
+        name: ClusterName,
+    },
+    /// Do the cloud's work for a cluster
+    #[command(hide = true)]
+    Agent { config: PathBuf },
     /// Hold a cluster together
     #[command(hide = true)]
     Supervise { dir: PathBuf },
@@ -102,23 +115,42 @@ enum Verb {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum DnsVerb {
+    /// Make a name resolve to addresses, separated by commas, or to another name
+    Set { host: String, target: String },
+    /// Make a name resolve to nothing
+    Remove { host: String },
+    /// List the names
+    List,
+}
+
 #[derive(Debug, Args)]
 struct ClusterArgs {
     /// What kind of cluster
     #[arg(long, value_enum, default_value_t = ProfileWord::Api)]
     profile: ProfileWord,
-    /// What else to install, separated by commas (api: gateway-api, gateway-api-experimental, cert-manager)
+    /// What else to install, separated by commas (api: gateway-api, gateway-api-experimental, cert-manager;
+    /// node: gateway-api, envoy-gateway, cert-manager, vcluster)
     #[arg(long, value_delimiter = ',')]
     with: Vec<String>,
     /// Log every request that the api-server answers
     #[arg(long)]
     audit: bool,
+    /// How many nodes (node)
+    #[arg(long, default_value_t = 1)]
+    nodes: u8,
+    /// Leave it to an agent under test to route pod ranges between nodes (node)
+    #[arg(long)]
+    no_pod_routes: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ProfileWord {
     /// A control plane without nodes; needs no rights
     Api,
+    /// A whole cluster with nodes, each in namespaces of its own; needs root
+    Node,
 }
 
 impl ClusterArgs {
@@ -128,6 +160,12 @@ impl ClusterArgs {
                 with: self.with.iter().map(|word| word.parse()).collect::<Result<_>>()?,
                 audit: self.audit,
                 ..ApiOptions::default()
+            })),
+            ProfileWord::Node => Ok(Profile::Node(NodeOptions {
+                nodes: self.nodes,
+                route_pods: !self.no_pod_routes,
+                audit: self.audit,
+                addons: self.with.iter().map(|word| word.parse()).collect::<Result<_>>()?,
             })),
         }
     }
@@ -158,6 +196,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Parts { ensure, path } => list_parts(&ensure, path)?,
         Verb::Run { cluster, command } => return run_in(cluster.profile()?, &command),
+        Verb::Dns { verb, name } => dns(&Zone::of(ClusterDir::find(&name)?.path()), verb)?,
+        Verb::Agent { config } => agent::run(&config)?,
         Verb::Supervise { dir } => supervisor::run(dir)?,
         Verb::Exec { parent, netns, command } => return Err(become_daemon(parent, netns.as_deref(), &command)),
     }
@@ -179,6 +219,19 @@ fn down(dir: &ClusterDir) -> Result<()> {
     client::down(dir)?;
     Progress::stderr().say(&format!("ended {}", dir.path().display()));
     Ok(())
+}
+
+fn dns(zone: &Zone, verb: DnsVerb) -> Result<()> {
+    match verb {
+        DnsVerb::Set { host, target } => zone.set(&host, target.parse()?),
+        DnsVerb::Remove { host } => zone.remove(&host).map(drop),
+        DnsVerb::List => {
+            for (host, target) in zone.list()? {
+                println!("{host:<50} {target}");
+            }
+            Ok(())
+        }
+    }
 }
 
 fn status() -> Result<()> {
@@ -248,21 +301,22 @@ fn run_in(profile: Profile, command: &[OsString]) -> Result<ExitCode> {
 }
 
 fn run_command(command: &[OsString], kubeconfig: &Path, bins: &Bins) -> Result<ExitCode> {
-    let program = command.first().cloned().unwrap_or_default();
     let failed = |source, hint: &str| Error::Spawn {
-        program: program.to_string_lossy().into_owned(),
+        program: command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default(),
         source,
         hint: hint.to_owned(),
     };
     let mut path = vec![bins.dir(Part::Kubectl).to_path_buf(), bins.dir(Part::Helm).to_path_buf()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let path = env::join_paths(path).map_err(|_| failed(std::io::ErrorKind::InvalidInput.into(), "PATH is malformed"))?;
-    let status = Command::new(&program)
-        .args(command.iter().skip(1))
+    // Through our own `exec`, so that the command ends when this process is killed, as the cluster does.
+    let status = Command::new(testbed_program()?)
+        .args(["exec", "--parent", &std::process::id().to_string(), "--"])
+        .args(command)
         .env("KUBECONFIG", kubeconfig)
         .env("PATH", path)
         .status()
-        .map_err(|source| failed(source, "is it on PATH?"))?;
+        .map_err(|source| failed(source, "it could not be handed over"))?;
     // Ended by a signal: 128 and its number, as a shell says.
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))

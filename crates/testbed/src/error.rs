@@ -203,6 +203,42 @@ pub enum Error {
         /// The end of its log.
         tail: String,
     },
+    /// The machine lacks something that nodes need.
+    #[error("this machine has no {what}; {next}")]
+    Missing {
+        /// What it lacks.
+        what: String,
+        /// What to do about it.
+        next: String,
+    },
+    /// More nodes than there are addresses, or none.
+    #[error("--nodes {count}: a cluster has from 1 to {most} nodes")]
+    BadNodeCount {
+        /// The number that was asked for.
+        count: u8,
+        /// The most that there can be.
+        most: u8,
+    },
+    /// A name that the cluster's DNS zone cannot hold.
+    #[error("{name:?} is not a host name below .{zone}, the zone of the testbed; use one such as shop.example.{zone}")]
+    BadDnsName {
+        /// The name that was given.
+        name: String,
+        /// The zone.
+        zone: &'static str,
+    },
+    /// Something that a name cannot resolve to.
+    #[error("{target:?} is neither a list of addresses nor a host name; give one such as 10.89.1.128 or www.example.test")]
+    BadDnsTarget {
+        /// The target that was given.
+        target: String,
+    },
+    /// What the agent of a cluster could not do.
+    #[error("the agent: {reason}")]
+    Agent {
+        /// Why.
+        reason: String,
+    },
     /// The supervisor answered that what was asked of it failed.
     #[error("{message}")]
     Supervisor {

@@ -3,11 +3,16 @@
 
 pub mod cli;
 mod cluster;
+pub mod addons;
+pub mod agent;
 pub mod control_plane;
 mod crds;
 pub mod dirs;
 pub mod error;
 mod https;
+pub mod images;
+mod kubectl;
+pub mod node;
 pub mod parts;
 pub mod pki;
 pub mod process;

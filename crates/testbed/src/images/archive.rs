@@ -50,8 +50,8 @@ pub enum Entry {
 /// An image to be assembled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSpec {
-    /// The full reference, such as `docker.io/library/busybox:1.36`.
-    pub reference: String,
+    /// The full references, such as `docker.io/library/busybox:1.36`; at least one.
+    pub references: Vec<String>,
     /// What is in it.
     pub entries: Vec<Entry>,
     /// The command that it runs when a pod names none.
@@ -66,11 +66,18 @@ impl ImageSpec {
     /// An image that is empty but for a place for temporary files, and runs `entrypoint` as root.
     pub fn new(reference: impl Into<String>, entrypoint: &[&str]) -> Self {
         Self {
-            reference: reference.into(),
+            references: vec![reference.into()],
             entries: vec![Entry::Scratch { to: "/tmp".to_owned() }],
             entrypoint: entrypoint.iter().map(|&word| word.to_owned()).collect(),
             user: 0,
         }
+    }
+
+    /// Gives the image one more name.
+    #[must_use]
+    pub fn also(mut self, reference: impl Into<String>) -> Self {
+        self.references.push(reference.into());
+        self
     }
 
     /// Adds a statically linked program.
@@ -151,7 +158,7 @@ pub fn build(spec: &ImageSpec, dir: &Path) -> Result<PathBuf> {
             "config": {"Env": [PATH], "Entrypoint": spec.entrypoint, "User": spec.user.to_string(), "WorkingDir": "/"},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
         });
-        let manifest = json!([{"Config": "config.json", "RepoTags": [spec.reference], "Layers": ["layer.tar"]}]);
+        let manifest = json!([{"Config": "config.json", "RepoTags": spec.references, "Layers": ["layer.tar"]}]);
         let temporary = tempfile::NamedTempFile::new_in(dir)?;
         let mut tar = tar::Builder::new(io::BufWriter::new(temporary.as_file()));
         append(&mut tar, "manifest.json", manifest.to_string().as_bytes())?;
@@ -239,7 +246,7 @@ fn parse_ldd(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
@@ -265,7 +272,7 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// The reference that an archive's manifest names.
+/// The first reference that an archive's manifest names.
 ///
 /// # Errors
 /// When the file is no image archive.

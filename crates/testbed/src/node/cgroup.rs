@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    state::ClusterName,
+};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 const REMOVE_LIMIT: Duration = Duration::from_secs(10);
@@ -20,7 +23,7 @@ pub struct NodeCgroup {
 
 impl NodeCgroup {
     /// The cgroup of a cluster's node.
-    pub fn new(cluster: &str, node: &str) -> Self {
+    pub fn new(cluster: &ClusterName, node: &str) -> Self {
         Self { name: format!("kubebyon-{cluster}-{node}") }
     }
 
@@ -63,7 +66,7 @@ impl NodeCgroup {
 ///
 /// # Errors
 /// [`Error::File`] when one is still in use after the limit.
-pub fn remove_all(cluster: &str) -> Result<()> {
+pub fn remove_all(cluster: &ClusterName) -> Result<()> {
     let prefix = format!("kubebyon-{cluster}-node");
     let deadline = Instant::now() + REMOVE_LIMIT;
     for hierarchy in hierarchies()? {

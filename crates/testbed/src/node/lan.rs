@@ -3,9 +3,20 @@
 //! The LAN is a bridge inside the control plane's sandbox. Nodes hang on it by a veth pair each, and one more pair
 //! leads to the machine, whose end is the only thing that the machine sees; it goes away with the sandbox.
 
-use std::{net::Ipv4Addr, process::Command};
+use std::{
+    fs::{self, File},
+    net::Ipv4Addr,
+    path::PathBuf,
+    process::Command,
+};
 
-use crate::{error::Result, node::sandbox::Sandbox, process::output};
+use crate::{
+    dirs,
+    error::{Error, Result},
+    node::sandbox::Sandbox,
+    process::output,
+    state::ClusterName,
+};
 
 /// The services' range, the same in each cluster: it never leaves a cluster's namespaces.
 pub const SERVICE_RANGE: &str = "10.96.0.0/16";
@@ -113,6 +124,59 @@ impl Lan {
         )?;
         Ok(())
     }
+}
+
+/// Adds routes inside a sandbox.
+pub(crate) fn add_routes<'a>(
+    sandbox: &Sandbox,
+    routes: impl Iterator<Item = &'a (String, Ipv4Addr)>,
+) -> Result<()> {
+    let script: Vec<_> = routes.map(|(range, via)| format!("ip route replace {range} via {via}")).collect();
+    if !script.is_empty() {
+        sandbox.network("route between the nodes", &script.join("\n"))?;
+    }
+    Ok(())
+}
+
+/// Takes a LAN that no other cluster has, and records whose it is until [`release`].
+pub(crate) fn reserve(cluster: &ClusterName) -> Result<Lan> {
+    let (dir, _lock) = reservations()?;
+    let in_use = output("list this machine's addresses", Command::new("ip").args(["-oneline", "-4", "address"]))?;
+    for index in 1..=u8::MAX {
+        let file = dir.join(index.to_string());
+        let lan = Lan::new(index);
+        let prefix = format!(" 10.89.{index}.");
+        if !file.exists() && !in_use.contains(&prefix) {
+            fs::write(&file, cluster.as_str()).map_err(Error::file("write", &file))?;
+            return Ok(lan);
+        }
+    }
+    Err(Error::Missing {
+        what: "a free address range between 10.89.1.0/24 and 10.89.255.0/24".to_owned(),
+        next: "end a cluster with `testbed down`".to_owned(),
+    })
+}
+
+/// Gives back what [`reserve`] took, if anything.
+pub(crate) fn release(cluster: &ClusterName) -> Result<()> {
+    let (dir, _lock) = reservations()?;
+    for entry in fs::read_dir(&dir).map_err(Error::file("read", &dir))?.flatten() {
+        let file = entry.path();
+        if fs::read_to_string(&file).is_ok_and(|owner| owner == cluster.as_str()) {
+            fs::remove_file(&file).map_err(Error::file("remove", &file))?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder of reservations, and the lock on it, held until it is dropped.
+fn reservations() -> Result<(PathBuf, File)> {
+    let dir = dirs::state()?.join("lans");
+    fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
+    let path = dir.join(".lock");
+    let lock = File::create(&path).map_err(Error::file("create", &path))?;
+    lock.lock().map_err(Error::file("lock", &path))?;
+    Ok((dir, lock))
 }
 
 /// The pods' range of a node.

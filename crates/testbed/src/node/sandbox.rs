@@ -8,8 +8,10 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal};
 
 use crate::{
     error::{Error, Result},
@@ -17,6 +19,7 @@ use crate::{
 };
 
 const START_LIMIT: Duration = Duration::from_secs(10);
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A running sandbox; dropping it kills everything inside.
 #[derive(Debug)]
@@ -84,9 +87,30 @@ impl Sandbox {
         DaemonSpec::new(name, "nsenter", dir).args(enter(self.init)).arg(program.display().to_string())
     }
 
+    /// Kills everything inside and waits until it is gone.
+    pub fn kill(&mut self) {
+        if self.daemon.check().is_ok()
+            && let Some(init) = i32::try_from(self.init).ok().and_then(Pid::from_raw)
+        {
+            // `unshare` reaps the init and ends with it; until then the id is the init's.
+            let _ = rustix::process::kill_process(init, Signal::KILL);
+            let deadline = Instant::now() + KILL_LIMIT;
+            while self.daemon.check().is_ok() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        self.daemon.kill();
+    }
+
     /// Fails when the sandbox has ended.
     pub fn check(&mut self) -> Result<()> {
         self.daemon.check()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

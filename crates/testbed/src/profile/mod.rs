@@ -10,6 +10,7 @@ use crate::{
     profile::api::ApiOptions,
     control_plane::ControlPlane,
     error::Result,
+    node::{self, NodeOptions},
     parts::{Bins, Part},
     progress::Progress,
     state::ClusterName,
@@ -21,6 +22,8 @@ use crate::{
 pub enum Profile {
     /// A control plane without nodes; needs no rights.
     Api(ApiOptions),
+    /// A whole cluster with nodes; needs root.
+    Node(NodeOptions),
 }
 
 /// A cluster that runs inside its supervisor. Dropping it ends its daemons.
@@ -42,6 +45,7 @@ impl Profile {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Api(_) => "api",
+            Self::Node(_) => "node",
         }
     }
 
@@ -49,6 +53,7 @@ impl Profile {
     pub fn parts(&self) -> Vec<Part> {
         match self {
             Self::Api(options) => options.parts(),
+            Self::Node(options) => options.parts(),
         }
     }
 
@@ -56,6 +61,7 @@ impl Profile {
     pub fn check_rights(&self) -> Result<()> {
         match self {
             Self::Api(_) => Ok(()),
+            Self::Node(options) => options.check(Progress::stderr()),
         }
     }
 
@@ -72,13 +78,15 @@ impl Profile {
                 progress.say(&format!("starting the control plane of {name}"));
                 Ok(Box::new(options.start(name, dir, bins)?))
             }
+            Self::Node(options) => Ok(Box::new(options.start(name, dir, bins, progress)?)),
         }
     }
 
     /// Removes what a cluster leaves outside its directory when its supervisor was killed.
-    pub fn clean(&self, _name: &ClusterName) -> Result<()> {
+    pub fn clean(&self, name: &ClusterName) -> Result<()> {
         match self {
             Self::Api(_) => Ok(()),
+            Self::Node(_) => node::remove_leftovers(name),
         }
     }
 }

@@ -1,0 +1,16 @@
+//! Whole clusters with nodes, each node a sandbox of its own on the cluster's LAN.
+
+pub(crate) mod cgroup;
+mod cluster;
+mod cni;
+pub(crate) mod containerd;
+mod kube_proxy;
+mod kubelet;
+pub mod lan;
+mod machine;
+mod requirements;
+pub(crate) mod sandbox;
+
+pub use cluster::NodeOptions;
+pub(crate) use cluster::remove_leftovers;
+pub(crate) use machine::VOLUMES;
