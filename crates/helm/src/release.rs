@@ -234,6 +234,8 @@ pub struct Payload {
     pub first_deployed: Option<Timestamp>,
     /// When this revision was deployed.
     pub last_deployed: Option<Timestamp>,
+    /// What was applied: YAML documents.
+    pub manifest: String,
 }
 
 /// A payload that cannot be read.
@@ -253,6 +255,8 @@ impl Payload {
         struct Record {
             info: Info,
             chart: Chart,
+            #[serde(default)]
+            manifest: String,
         }
         #[derive(Deserialize)]
         struct Info {
@@ -279,6 +283,7 @@ impl Payload {
             chart_version: record.chart.metadata.version,
             first_deployed: record.info.first_deployed,
             last_deployed: record.info.last_deployed,
+            manifest: record.manifest,
         })
     }
 }
