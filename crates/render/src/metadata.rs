@@ -1,0 +1,96 @@
+//! What every object that is made for a ManagedCluster carries.
+
+use std::collections::BTreeMap;
+
+use kubebyon_api::{ManagedCluster, labels};
+use kubebyon_k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kubebyon_k8s::kube::Resource;
+
+/// Which ManagedCluster an object is made for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cluster {
+    /// Namespace of the ManagedCluster.
+    pub namespace: String,
+    /// Name of the ManagedCluster.
+    pub name: String,
+    /// Uid of the ManagedCluster: objects of an earlier one of the same name are not ours.
+    pub uid: String,
+}
+
+impl Cluster {
+    /// The identity of `cluster`; none before the api-server has given it a uid.
+    pub fn of(cluster: &ManagedCluster) -> Option<Self> {
+        let meta = &cluster.metadata;
+        Some(Self {
+            namespace: meta.namespace.clone()?,
+            name: meta.name.clone()?,
+            uid: meta.uid.clone()?,
+        })
+    }
+
+    /// `namespace/name`: the claim on a host namespace, and a name for people.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Name of the tenant's Helm release.
+    pub fn release(&self) -> &str {
+        &self.name
+    }
+
+    /// Name of the tenant's Service with its namespace on the host: a name that the tenant's
+    /// certificate holds.
+    pub fn service_dns_name(&self, host_namespace: &str) -> String {
+        format!("{}.{host_namespace}.svc", self.release())
+    }
+
+    /// The labels of every object made for this cluster.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        [
+            (labels::MANAGED_BY, labels::MANAGER),
+            (labels::CLUSTER_NAMESPACE, &self.namespace),
+            (labels::CLUSTER_NAME, &self.name),
+            (labels::CLUSTER_UID, &self.uid),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+    }
+
+    /// Selects every object made for this cluster.
+    pub fn selector(&self) -> String {
+        format!("{}={}", labels::CLUSTER_UID, self.uid)
+    }
+
+    /// The reference by which an object of this cluster's own namespace goes with it.
+    pub fn owner_reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: ManagedCluster::api_version(&()).into_owned(),
+            kind: ManagedCluster::kind(&()).into_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            // The cluster's deletion waits for a finalizer of ours, not for its Secrets.
+            block_owner_deletion: Some(false),
+        }
+    }
+
+    /// Metadata of an object in `namespace`.
+    pub(crate) fn meta(&self, namespace: &str, name: impl Into<String>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(self.labels()),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn example() -> Cluster {
+    Cluster {
+        namespace: "team-a".to_owned(),
+        name: "demo".to_owned(),
+        uid: "11111111-2222-3333-4444-555555555555".to_owned(),
+    }
+}
