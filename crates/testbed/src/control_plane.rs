@@ -109,8 +109,8 @@ pub const CONTROL_PLANE_PARTS: [Part; 4] =
 
 impl ControlPlane {
     /// Starts everything below `dir`, a directory of this cluster alone, and returns when the api-server is ready and
-    /// the controller manager works (it made the first ServiceAccount). `meanwhile` runs as soon as the api-server is
-    /// ready, beside the controller manager's own start.
+    /// the controller manager works (it made the first ServiceAccount). `meanwhile` is called with the admin's
+    /// kubeconfig and client as soon as the api-server is ready, beside the controller manager's own start.
     ///
     /// # Errors
     /// [`Error::DaemonEnded`] and [`Error::Timeout`], both with the end of the daemon's log.
@@ -118,7 +118,7 @@ impl ControlPlane {
         options: ControlPlaneOptions,
         bins: &Bins,
         dir: &Path,
-        meanwhile: impl FnOnce(&Path) -> Result<()>,
+        meanwhile: impl FnOnce(&Path, &Client) -> Result<()>,
     ) -> Result<Self> {
         let (reservation, port) = match options.port {
             Some(port) => (None, port),
@@ -133,16 +133,20 @@ impl ControlPlane {
         // The api-server refuses to start when etcd does not answer its first calls.
         wait_until("etcd's socket", ETCD_LIMIT, &mut [&mut etcd], || Ok(dir.join(ETCD_SOCKET).exists()))?;
         let mut apiserver = Daemon::spawn(apiserver_spec.clone())?;
-        wait_until("the api-server's /readyz answering 200", APISERVER_LIMIT, &mut [&mut apiserver, &mut etcd], || {
-            Ok(client.is_ok("/readyz"))
+        // The controller manager waits for a healthy api-server, but for ten seconds only; from the first answer on,
+        // whatever it is, less than that is left, and the two can start at the same time.
+        wait_until("the api-server answering", APISERVER_LIMIT, &mut [&mut apiserver, &mut etcd], || {
+            Ok(client.answers("/readyz"))
         })?;
-
         let mut controller_manager = Daemon::spawn(controller_manager_spec(bins, dir, &options, &keys))?;
         let scheduler = match &keys.scheduler_kubeconfig {
             Some(kubeconfig) => Some(Daemon::spawn(scheduler_spec(bins, dir, &options, kubeconfig))?),
             None => None,
         };
-        meanwhile(&keys.admin_kubeconfig)?;
+        wait_until("the api-server's /readyz answering 200", APISERVER_LIMIT, &mut [&mut apiserver, &mut etcd], || {
+            Ok(client.is_ok("/readyz"))
+        })?;
+        meanwhile(&keys.admin_kubeconfig, &client)?;
         wait_until(
             "the controller manager making the ServiceAccount default/default",
             CONTROLLER_LIMIT,
@@ -364,6 +368,8 @@ fn controller_manager_spec(bins: &Bins, dir: &Path, options: &ControlPlaneOption
         .arg(flag("root-ca-file", &ca.cert))
         .arg(flag("cluster-signing-cert-file", &ca.cert))
         .arg(flag("cluster-signing-key-file", &ca.key))
+        // Starting makes some 150 requests, which the default of 20 a second draws out to six seconds.
+        .args(["--kube-api-qps=500", "--kube-api-burst=1000"])
         .arg("--allocate-node-cidrs=true")
         .arg(format!("--cluster-cidr={}", options.pod_cidr))
         .arg(format!("--service-cluster-ip-range={}", options.service_cidr))

@@ -2,10 +2,9 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     str::FromStr,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,11 +13,16 @@ use serde_json::Value;
 use crate::{
     dirs,
     error::{Error, Result},
+    https::Client,
     parts::{Bins, Part},
-    process::output,
+    process::wait_until,
 };
 
-const ESTABLISHED_LIMIT: &str = "--timeout=30s";
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+const POLICY_BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+const TLS_ROUTE: &str = "tlsroutes.gateway.networking.k8s.io";
+const ESTABLISHED_LIMIT: Duration = Duration::from_secs(30);
 
 /// CRDs of other projects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,69 +79,57 @@ pub(crate) fn own() -> Result<Vec<PathBuf>> {
     if dir.is_dir() { manifests(&dir) } else { Ok(Vec::new()) }
 }
 
-/// Installs CRDs and waits until the api-server serves them.
-pub(crate) fn install(kubectl: &Path, kubeconfig: &Path, files: &[PathBuf]) -> Result<()> {
-    if files.is_empty() {
-        return Ok(());
-    }
-    // Created, not applied: the larger ones do not fit into the annotation that apply keeps.
-    let mut create = kubectl_command(kubectl, kubeconfig);
-    create.args(["create", "--validate=false"]);
-    create.args(files.iter().flat_map(|file| [Path::new("--filename"), file]));
-    output("installing CRDs", &mut create)?;
-    let mut wait = kubectl_command(kubectl, kubeconfig);
-    wait.args(["wait", "--for=condition=Established", ESTABLISHED_LIMIT, "customresourcedefinitions", "--all"]);
-    output("waiting for CRDs to be Established", &mut wait).map(drop)
-}
-
-/// Stops serving the versions of TLSRoute that are not in `versions`, as clusters with an older Gateway API do.
-pub(crate) fn serve_tls_route(kubectl: &Path, kubeconfig: &Path, versions: &[String]) -> Result<()> {
-    const NAME: &str = "tlsroutes.gateway.networking.k8s.io";
-    if versions.is_empty() {
-        return Ok(());
-    }
-    let text = output("reading the CRD of TLSRoute", kubectl_command(kubectl, kubeconfig).args(["get", "crd", NAME, "-o", "json"]))?;
-    let unexpected = |source| Error::BadRecord { path: PathBuf::from(NAME), source };
-    let mut crd: Value = serde_json::from_str(&text).map_err(unexpected)?;
-    let mut served = 0;
-    if let Some(list) = crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
-        for version in list {
-            let wanted = version["name"].as_str().is_some_and(|name| versions.iter().any(|v| v == name));
-            version["served"] = Value::Bool(wanted);
-            served += usize::from(wanted);
+/// Installs CRDs, with the policies that come in their files, and waits until the api-server serves them.
+pub(crate) fn install(client: &Client, files: &[PathBuf]) -> Result<()> {
+    for file in files {
+        let text = fs::read_to_string(file).map_err(Error::file("read", file))?;
+        for document in text.split("\n---").filter(|document| kind(document).is_some()) {
+            let path = match kind(document) {
+                Some("ValidatingAdmissionPolicy") => POLICIES,
+                Some("ValidatingAdmissionPolicyBinding") => POLICY_BINDINGS,
+                _ => CRDS,
+            };
+            client.request("POST", path, document.trim_start_matches("---"))?;
         }
     }
-    if served != versions.len() {
-        return Err(Error::NoSuchVersion { crd: NAME, versions: versions.join(", ") });
-    }
-    let mut replace = kubectl_command(kubectl, kubeconfig);
-    replace.args(["replace", "--filename", "-"]);
-    feed("serving older versions of TLSRoute", &mut replace, &crd.to_string())
-}
-
-fn feed(what: &str, command: &mut Command, text: &str) -> Result<()> {
-    let failed = |source| Error::Spawn { program: "kubectl".to_owned(), source, hint: format!("it is needed for: {what}") };
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // When kubectl ended early its message, read below, says more than the broken pipe.
-        let _ = stdin.write_all(text.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::Command {
-        what: what.to_owned(),
-        status: output.status.to_string(),
-        tail: String::from_utf8_lossy(&output.stderr).into_owned(),
+    wait_until("all CRDs becoming Established", ESTABLISHED_LIMIT, &mut [], || {
+        let crds = json(&client.request("GET", CRDS, "")?)?;
+        Ok(crds["items"].as_array().is_some_and(|items| items.iter().all(is_established)))
     })
 }
 
-fn kubectl_command(kubectl: &Path, kubeconfig: &Path) -> Command {
-    let mut command = Command::new(kubectl);
-    command.arg("--kubeconfig").arg(kubeconfig).arg("--request-timeout=30s");
-    command
+/// Serves only the versions of TLSRoute that are in `versions`, as clusters with an older Gateway API do.
+pub(crate) fn serve_tls_route(client: &Client, versions: &[String]) -> Result<()> {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let path = format!("{CRDS}/{TLS_ROUTE}");
+    let mut crd = json(&client.request("GET", &path, "")?)?;
+    let mut served = 0;
+    for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        let wanted = version["name"].as_str().is_some_and(|name| versions.iter().any(|wanted| wanted == name));
+        version["served"] = Value::Bool(wanted);
+        served += usize::from(wanted);
+    }
+    if served != versions.len() {
+        return Err(Error::NoSuchVersion { crd: TLS_ROUTE, versions: versions.join(", ") });
+    }
+    client.request("PUT", &path, &crd.to_string()).map(drop)
+}
+
+fn is_established(crd: &Value) -> bool {
+    crd["status"]["conditions"].as_array().into_iter().flatten().any(|condition| {
+        condition["type"] == "Established" && condition["status"] == "True"
+    })
+}
+
+fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|source| Error::BadRecord { path: PathBuf::from(CRDS), source })
+}
+
+/// The kind of one YAML document; none of an empty one.
+fn kind(document: &str) -> Option<&str> {
+    document.lines().find_map(|line| line.strip_prefix("kind:")).map(str::trim)
 }
 
 /// The YAML files of a folder, by name.

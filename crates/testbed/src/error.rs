@@ -134,6 +134,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The api-server refused a request of the testbed's own.
+    #[error("{method} {path} was refused: {answer}")]
+    Request {
+        /// The method.
+        method: &'static str,
+        /// The path.
+        path: String,
+        /// What was answered.
+        answer: String,
+    },
     /// A name that is not a cluster name.
     #[error("the cluster name {name:?} must be 1 to 20 of a-z, 0-9 and -, starting with a letter and not ending with -")]
     BadName {

@@ -9,7 +9,7 @@ pub mod control_plane;
 mod crds;
 pub mod dirs;
 pub mod error;
-mod https;
+pub mod https;
 pub mod images;
 mod kubectl;
 pub mod node;

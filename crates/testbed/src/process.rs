@@ -298,7 +298,7 @@ pub fn become_daemon(parent: u32, netns: Option<&Path>, command: &[OsString]) ->
         return failed(source, "its network namespace could not be entered");
     }
     let source = Command::new(&program).args(command.iter().skip(1)).exec();
-    failed(source, "is the part complete? `testbed parts` tells")
+    failed(source, "is it on PATH, and, for a part, complete? `testbed parts` lists the parts")
 }
 
 fn enter_netns(path: &Path) -> io::Result<()> {

@@ -103,7 +103,7 @@ impl NodeCluster {
             .collect::<Result<Vec<_>>>()?;
         route(lan, &lan_sandbox, &nodes, options.route_pods)?;
         let base = base_manifests(lan, &nodes);
-        let control_plane = ControlPlane::start(control_plane_options(options, name, lan, &lan_sandbox), bins, dir, |kubeconfig| {
+        let control_plane = ControlPlane::start(control_plane_options(options, name, lan, &lan_sandbox), bins, dir, |kubeconfig, _| {
             Kubectl::new(bins, kubeconfig).apply("make the cluster's own objects", &base)
         })?;
         let proxy = control_plane.authority().client("kube-proxy", "system:kube-proxy", None)?;

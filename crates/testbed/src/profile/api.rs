@@ -58,10 +58,10 @@ impl ApiOptions {
             controller_manager_args: self.controller_manager_args.clone(),
             ..ControlPlaneOptions::new(name.as_str())
         };
-        let control_plane = ControlPlane::start(options, bins, dir, |kubeconfig| {
-            let kubectl = bins.path(Part::Kubectl);
-            crds::install(&kubectl, kubeconfig, &self.crd_files(bins)?)?;
-            crds::serve_tls_route(&kubectl, kubeconfig, &self.tls_route_versions)
+        let files = self.crd_files(bins)?;
+        let control_plane = ControlPlane::start(options, bins, dir, |_, client| {
+            crds::install(client, &files)?;
+            crds::serve_tls_route(client, &self.tls_route_versions)
         })?;
         Ok(ApiRunning(control_plane))
     }
