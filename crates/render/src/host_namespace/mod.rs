@@ -19,9 +19,10 @@ use kubebyon_k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::Cluster;
 use network::Reach;
 
-/// Name of the ServiceAccount that Helm runs as, in each host namespace, and of the ClusterRole
-/// that is bound to it there.
-pub const RELEASE: &str = "kubebyon-release";
+/// Name of the ServiceAccount that Helm runs as, in each host namespace, and of its RoleBinding.
+pub const RELEASE_SERVICE_ACCOUNT: &str = "kubebyon-release";
+/// Name of the ClusterRole that is bound to it there; `config/rbac` has its rules.
+pub const RELEASE_CLUSTER_ROLE: &str = "kubebyon-release";
 /// Name of the ResourceQuota and of the LimitRange.
 pub const QUOTA: &str = "kubebyon-quota";
 
@@ -112,7 +113,7 @@ impl HostNamespace<'_> {
 
     fn service_account(&self) -> ServiceAccount {
         ServiceAccount {
-            metadata: self.cluster.meta(self.name, RELEASE),
+            metadata: self.cluster.meta(self.name, RELEASE_SERVICE_ACCOUNT),
             // Nobody runs a pod as this account; the operator impersonates it.
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
@@ -121,15 +122,15 @@ impl HostNamespace<'_> {
 
     fn role_binding(&self) -> RoleBinding {
         RoleBinding {
-            metadata: self.cluster.meta(self.name, RELEASE),
+            metadata: self.cluster.meta(self.name, RELEASE_SERVICE_ACCOUNT),
             role_ref: RoleRef {
                 api_group: "rbac.authorization.k8s.io".to_owned(),
                 kind: "ClusterRole".to_owned(),
-                name: RELEASE.to_owned(),
+                name: RELEASE_CLUSTER_ROLE.to_owned(),
             },
             subjects: Some(vec![Subject {
                 kind: "ServiceAccount".to_owned(),
-                name: RELEASE.to_owned(),
+                name: RELEASE_SERVICE_ACCOUNT.to_owned(),
                 namespace: Some(self.name.to_owned()),
                 ..Subject::default()
             }]),

@@ -65,18 +65,8 @@ impl TenantPki {
     }
 
     /// The certificate authority, as PEM: what the tenant's API is verified against.
-    pub fn ca_pem(&self) -> &str {
-        &self.ca
-    }
-
-    /// The admin's certificate, as PEM.
-    pub fn client_certificate_pem(&self) -> &str {
-        &self.client_certificate
-    }
-
-    /// The admin's private key, as PEM. A secret.
-    pub fn client_key_pem(&self) -> &str {
-        &self.client_key
+    pub fn certificate_authority(&self) -> &[u8] {
+        self.ca.as_bytes()
     }
 
     /// The certificate authority, as a kubeconfig holds it.
@@ -204,8 +194,14 @@ pub(super) mod tests {
     #[test]
     fn pem_is_written_as_it_was() {
         let pki = example();
-        assert_eq!(pki.ca_pem(), pem("CERTIFICATE", &[1; 100]));
-        assert_eq!(pki.client_key_pem(), pem("RSA PRIVATE KEY", &[3; 100]));
+        assert_eq!(
+            pki.certificate_authority(),
+            pem("CERTIFICATE", &[1; 100]).as_bytes()
+        );
+        assert_eq!(
+            pki.client_key_data(),
+            STANDARD.encode(pem("RSA PRIVATE KEY", &[3; 100]))
+        );
     }
 
     #[test]
@@ -237,7 +233,7 @@ pub(super) mod tests {
             &pem("EC PRIVATE KEY", &[3; 9]),
         );
         let pki = TenantPki::parse(&data).unwrap();
-        assert_eq!(pki.ca_pem(), certificate);
+        assert_eq!(pki.certificate_authority(), certificate.as_bytes());
     }
 
     #[test]

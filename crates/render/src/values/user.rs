@@ -130,7 +130,7 @@ fn depth(values: &Map<String, Value>) -> usize {
     deepest
 }
 
-/// Why a cluster author's values cannot be used. No message quotes a value.
+/// Why a tenant's values cannot be made. No message quotes a value.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ValuesError {
     /// Keys that a cluster author may not set.
@@ -160,6 +160,14 @@ pub enum ValuesError {
         /// Where the values are from.
         origin: String,
     },
+    /// The external database's connection string is missing.
+    #[error(
+        "spec.controlPlane.backingStore.externalDatabase needs a connection string: put it under the key dataSource of the Secret that secretRef names"
+    )]
+    NoDataSource,
+    /// A field of the spec would be more than one value in the chart's manifests.
+    #[error("the spec's value for {0} holds a line break or another control character: remove it")]
+    ControlCharacter(String),
 }
 
 /// How many refusals a message spells out; a condition's message has an end.
@@ -257,7 +265,7 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
             let below = vec![format!("*a{}", level - 1); 10].join(", ");
-            text += &format!("a{level}: &a{level} [{below}]\n");
+            text = format!("{text}a{level}: &a{level} [{below}]\n");
         }
         assert!(matches!(
             Source::from_yaml("x", &text),

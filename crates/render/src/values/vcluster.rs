@@ -8,7 +8,7 @@ use kubebyon_api::managed_cluster::{
 use kubebyon_k8s::k8s_openapi::api::core::v1::ResourceRequirements;
 use serde_json::{Map, Value, json};
 
-use super::{UserValues, merge};
+use super::{UserValues, ValuesError, merge};
 use crate::Cluster;
 
 /// Name, in the host namespace, of the Secret with the access to the vCluster platform: a copy of
@@ -45,19 +45,6 @@ pub struct Public<'a> {
     pub domain: &'a str,
 }
 
-/// Why values cannot be rendered. No message quotes a value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    /// The external database's connection string is missing.
-    #[error(
-        "spec.controlPlane.backingStore.externalDatabase needs a connection string: put it under the key dataSource of the Secret that secretRef names"
-    )]
-    NoDataSource,
-    /// A field would be more than one value in the chart's manifests.
-    #[error("{0} holds a line break or another control character: remove it")]
-    ControlCharacter(String),
-}
-
 /// Whether the control plane needs the licensed build of vCluster: the tenant's own nodes and
 /// external databases are features of that build.
 pub fn needs_licence(spec: &ManagedClusterSpec) -> bool {
@@ -67,13 +54,13 @@ pub fn needs_licence(spec: &ManagedClusterSpec) -> bool {
 
 /// The values to install or upgrade a tenant's release with. Keys are sorted, lists that have no
 /// order of their own too: the same input gives the same bytes, and so the same hash.
-pub fn vcluster(tenant: &Tenant<'_>, user: UserValues) -> Result<Value, RenderError> {
+pub fn vcluster(tenant: &Tenant<'_>, user: UserValues) -> Result<Value, ValuesError> {
     let owned = owned(tenant)?;
     single_lines(&owned, &mut Vec::new())?;
     Ok(merge(Value::Object(user.0), owned))
 }
 
-fn owned(tenant: &Tenant<'_>) -> Result<Value, RenderError> {
+fn owned(tenant: &Tenant<'_>) -> Result<Value, ValuesError> {
     let control_plane = &tenant.spec.control_plane;
     let mut stateful_set = json!({
         "highAvailability": {"replicas": control_plane.replicas},
@@ -168,7 +155,7 @@ fn claim(storage: &Storage) -> Value {
     claim
 }
 
-fn backing_store(tenant: &Tenant<'_>) -> Result<Value, RenderError> {
+fn backing_store(tenant: &Tenant<'_>) -> Result<Value, ValuesError> {
     let control_plane = &tenant.spec.control_plane;
     let store = &control_plane.backing_store;
     Ok(match store.type_ {
@@ -187,7 +174,7 @@ fn backing_store(tenant: &Tenant<'_>) -> Result<Value, RenderError> {
             let data_source = tenant
                 .data_source
                 .filter(|text| !text.is_empty())
-                .ok_or(RenderError::NoDataSource)?;
+                .ok_or(ValuesError::NoDataSource)?;
             json!({"database": {"external": {"enabled": true, "dataSource": data_source}}})
         }
     })
@@ -243,7 +230,7 @@ fn private_nodes(tenant: &Tenant<'_>) -> Value {
 }
 
 /// The chart prints some of these without quoting, so each has to be one line.
-fn single_lines(value: &Value, path: &mut Vec<String>) -> Result<(), RenderError> {
+fn single_lines(value: &Value, path: &mut Vec<String>) -> Result<(), ValuesError> {
     let enter = |path: &mut Vec<String>, key: String, value: &Value| {
         path.push(key);
         let result = single_lines(value, path);
@@ -252,7 +239,7 @@ fn single_lines(value: &Value, path: &mut Vec<String>) -> Result<(), RenderError
     };
     match value {
         Value::String(text) if text.chars().any(char::is_control) => {
-            Err(RenderError::ControlCharacter(path.join(".")))
+            Err(ValuesError::ControlCharacter(path.join(".")))
         }
         Value::Object(map) => map
             .iter()

@@ -54,6 +54,13 @@ pub struct Refusal {
     pub instead: &'static str,
 }
 
+impl Refusal {
+    /// Whether the key is one that the operator sets itself, so that no policy helps.
+    pub fn operator_owned(&self) -> bool {
+        self.scope == Scope::OperatorOwned
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

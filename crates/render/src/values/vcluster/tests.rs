@@ -85,7 +85,7 @@ fn external_database() {
     };
     let cluster = example();
     let without = vcluster(&tenant(&cluster, &spec), UserValues::default());
-    assert_eq!(without, Err(RenderError::NoDataSource));
+    assert_eq!(without, Err(ValuesError::NoDataSource));
     let with = Tenant {
         data_source: Some("postgres://u:p@db.example.com/tenant"),
         ..tenant(&cluster, &spec)
@@ -246,7 +246,7 @@ fn a_line_break_in_a_field_is_an_error_that_names_it() {
     let error = vcluster(&tenant(&example(), &spec), UserValues::default()).unwrap_err();
     assert_eq!(
         error,
-        RenderError::ControlCharacter(
+        ValuesError::ControlCharacter(
             "controlPlane.statefulSet.persistence.volumeClaim.size".to_owned()
         )
     );
