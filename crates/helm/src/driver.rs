@@ -20,7 +20,7 @@ use crate::{
     plan::Desired,
     redact::Redactor,
     release::{CHART_DIGEST_LABEL, CHART_VERSION_LABEL, VALUES_HASH_LABEL},
-    values::{helm_text, values_hash},
+    values::{helm_text, unprintable, values_hash},
 };
 
 /// How much longer than its own time limit helm may take before it is stopped: that limit
@@ -207,6 +207,9 @@ impl Helm {
         };
         if let Some(found) = found {
             return Err(Error::ValuesNotAMapping { found });
+        }
+        if let Some(path) = unprintable(upgrade.values) {
+            return Err(Error::ValuesUnprintable { path });
         }
         let text = helm_text(upgrade.values);
         let file = self

@@ -129,6 +129,12 @@ pub enum Error {
         /// The JSON type found.
         found: &'static str,
     },
+    /// A text in the values has characters that helm cannot pass on.
+    #[error("the values at {path} have control characters that Helm loses; remove them")]
+    ValuesUnprintable {
+        /// Where in the values, with dots.
+        path: String,
+    },
     /// The values break the chart's schema.
     #[error(
         "the chart's schema refuses the values at {}; correct these keys",
@@ -305,7 +311,8 @@ impl Error {
             Self::RepositoryRefused { .. } => "RepositoryRefused",
             Self::RepositoryUnreachable { .. } => "RepositoryUnreachable",
             Self::RepositoryUnauthorized { .. } => "RepositoryUnauthorized",
-            Self::ValuesNotAMapping { .. } => "ValuesInvalid",
+            Self::ValuesNotAMapping { .. } => "ValuesNotAMapping",
+            Self::ValuesUnprintable { .. } => "ValuesUnprintable",
             Self::SchemaViolation { .. } => "SchemaViolation",
             Self::RenderFailed { .. } => "RenderFailed",
             Self::KindNotServed { .. } => "KindNotServed",
@@ -341,6 +348,7 @@ impl Error {
                 | Self::ChartTooLarge { .. }
                 | Self::RepositoryRefused { .. }
                 | Self::ValuesNotAMapping { .. }
+                | Self::ValuesUnprintable { .. }
                 | Self::SchemaViolation { .. }
                 | Self::RenderFailed { .. }
                 | Self::ImmutableField { .. }

@@ -1,7 +1,5 @@
 //! Helm values: a hash that does not depend on the order of keys.
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 
 use crate::digest::Sha256Digest;
@@ -44,26 +42,45 @@ fn canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// `values` as a file for helm: JSON, with the characters escaped that JSON allows in a
-/// string and helm's YAML reader refuses or folds.
+/// `values` as a file for helm: JSON, with the line ends of Unicode escaped, which YAML folds.
 pub(crate) fn helm_text(values: &Value) -> String {
-    let json = values.to_string();
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
-                // Writing to a String does not fail.
-                let _ = write!(text, "\\u{:04x}", u32::from(c));
-            }
-            c => text.push(c),
+    values
+        .to_string()
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
+/// The path, with dots, of a text with characters that no chart can pass on: helm's `toYaml`
+/// gives an empty text, or another one, for a value that holds them, and says nothing.
+pub(crate) fn unprintable(values: &Value) -> Option<String> {
+    let bad = |text: &str| {
+        text.contains(|c| {
+            matches!(
+                c,
+                '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+            )
+        })
+    };
+    let below = |key: &str, rest: String| {
+        if rest.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{key}.{rest}")
         }
+    };
+    match values {
+        Value::Object(map) => map.iter().find_map(|(key, value)| {
+            if bad(key) {
+                return Some(key.escape_default().to_string());
+            }
+            unprintable(value).map(|rest| below(key, rest))
+        }),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
+            unprintable(item).map(|rest| below(&index.to_string(), rest))
+        }),
+        Value::String(text) => bad(text).then(String::new),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
-    text
 }
 
 /// The text of every scalar in `values`, for redaction.
@@ -116,14 +133,29 @@ mod tests {
         #[test]
         fn the_text_for_helm_is_the_same_json(value in any_json()) {
             let text = helm_text(&value);
-            let refused = ['\u{7f}', '\u{85}', '\u{2028}', '\u{feff}', '\u{ffff}'];
-            prop_assert!(!text.contains(refused));
+            let folded = ['\u{2028}', '\u{2029}'];
+            prop_assert!(!text.contains(folded));
             prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
         }
 
         #[test]
         fn different_values_hash_differently(a in any_json(), b in any_json()) {
             prop_assert_eq!(values_hash(&a) == values_hash(&b), a == b);
+        }
+    }
+
+    #[test]
+    fn texts_that_helm_would_lose_are_found() {
+        assert_eq!(
+            unprintable(&json!({"a": ["é 😀 \u{2028} \t\n", 1, null], "b": true})),
+            None
+        );
+        for bad in ["\u{7f}", "x\u{85}", "\u{9f}", "\u{feff}x", "\u{ffff}"] {
+            assert_eq!(
+                unprintable(&json!({"a": {"b": ["ok", bad]}})).as_deref(),
+                Some("a.b.1")
+            );
+            assert!(unprintable(&json!({"a": {bad: 1}})).is_some());
         }
     }
 
