@@ -18,6 +18,7 @@ use crate::{
     process::{become_daemon, testbed_program},
     profile::{Profile, api::ApiOptions},
     progress::{Progress, clock},
+    smoke,
     state::{ClusterDir, ClusterName},
     supervisor::{
         self,
@@ -97,6 +98,12 @@ enum Verb {
         #[arg(long, default_value = "testbed", global = true)]
         name: ClusterName,
     },
+    /// Try everything that profile node promises, on clusters of its own; needs root
+    Smoke {
+        /// Only start and end a cluster this many times, every second time by a crash, and look for what it leaves
+        #[arg(long)]
+        rounds: Option<u32>,
+    },
     /// Do the cloud's work for a cluster
     #[command(hide = true)]
     Agent { config: PathBuf },
@@ -157,7 +164,11 @@ impl ClusterArgs {
     fn profile(&self) -> Result<Profile> {
         match self.profile {
             ProfileWord::Api => Ok(Profile::Api(ApiOptions {
-                with: self.with.iter().map(|word| word.parse()).collect::<Result<_>>()?,
+                with: self
+                    .with
+                    .iter()
+                    .map(|word| word.parse())
+                    .collect::<Result<_>>()?,
                 audit: self.audit,
                 ..ApiOptions::default()
             })),
@@ -165,7 +176,11 @@ impl ClusterArgs {
                 nodes: self.nodes,
                 route_pods: !self.no_pod_routes,
                 audit: self.audit,
-                addons: self.with.iter().map(|word| word.parse()).collect::<Result<_>>()?,
+                addons: self
+                    .with
+                    .iter()
+                    .map(|word| word.parse())
+                    .collect::<Result<_>>()?,
             })),
         }
     }
@@ -188,7 +203,9 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Down { all: true, .. } => ClusterDir::list()?.iter().try_for_each(down)?,
         Verb::Down { name, .. } => down(&ClusterDir::find(&name)?)?,
         Verb::Status => status()?,
-        Verb::Kubeconfig { name } => println!("{}", ClusterDir::find(&name)?.kubeconfig().display()),
+        Verb::Kubeconfig { name } => {
+            println!("{}", ClusterDir::find(&name)?.kubeconfig().display())
+        }
         Verb::LoadImage { file, name } => {
             let dir = ClusterDir::find(&name)?;
             let file = std::path::absolute(&file).map_err(Error::file("resolve", file))?;
@@ -197,9 +214,17 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Parts { ensure, path } => list_parts(&ensure, path)?,
         Verb::Run { cluster, command } => return run_in(cluster.profile()?, &command),
         Verb::Dns { verb, name } => dns(&Zone::of(ClusterDir::find(&name)?.path()), verb)?,
+        Verb::Smoke { rounds: None } => smoke::run(Progress::stderr())?,
+        Verb::Smoke {
+            rounds: Some(rounds),
+        } => smoke::rounds(rounds, Progress::stderr())?,
         Verb::Agent { config } => agent::run(&config)?,
         Verb::Supervise { dir } => supervisor::run(dir)?,
-        Verb::Exec { parent, netns, command } => return Err(become_daemon(parent, netns.as_deref(), &command)),
+        Verb::Exec {
+            parent,
+            netns,
+            command,
+        } => return Err(become_daemon(parent, netns.as_deref(), &command)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -210,7 +235,10 @@ fn up(name: ClusterName, profile: Profile) -> Result<()> {
     let owned = Owned::start(name.clone(), profile, false, progress)?;
     let kubeconfig = owned.kubeconfig();
     owned.detach()?;
-    progress.say(&format!("cluster {name} is ready after {}", clock(started.elapsed())));
+    progress.say(&format!(
+        "cluster {name} is ready after {}",
+        clock(started.elapsed())
+    ));
     println!("export KUBECONFIG={}", kubeconfig.display());
     Ok(())
 }
@@ -249,25 +277,41 @@ fn status() -> Result<()> {
             (true, false) => "starting",
             (false, _) => "dead",
         };
-        println!("{:<20} {:<8} {state:<10} {}", record.name, record.profile.word(), dir.kubeconfig().display());
+        println!(
+            "{:<20} {:<8} {state:<10} {}",
+            record.name,
+            record.profile.word(),
+            dir.kubeconfig().display()
+        );
     }
     Ok(())
 }
 
 fn list_parts(ensure: &[String], path: Option<Part>) -> Result<()> {
     if let Some(part) = path {
-        println!("{}", parts::ensure(&[part], Progress::stderr())?.path(part).display());
+        println!(
+            "{}",
+            parts::ensure(&[part], Progress::stderr())?
+                .path(part)
+                .display()
+        );
         return Ok(());
     }
     let wanted: Vec<Part> = if ensure.iter().any(|name| name == "all") {
         Part::ALL.to_vec()
     } else {
-        ensure.iter().map(|name| name.parse()).collect::<Result<_>>()?
+        ensure
+            .iter()
+            .map(|name| name.parse())
+            .collect::<Result<_>>()?
     };
     if !wanted.is_empty() {
         parts::ensure(&wanted, Progress::stderr())?;
     }
-    println!("{:<32} {:<10} {:<8} {:>9} {:>10}", "PART", "VERSION", "CACHED", "SIZE MB", "BUILD S");
+    println!(
+        "{:<32} {:<10} {:<8} {:>9} {:>10}",
+        "PART", "VERSION", "CACHED", "SIZE MB", "BUILD S"
+    );
     for status in parts::status()? {
         let (part, version) = (status.part, status.version);
         match status.cached {
@@ -277,13 +321,19 @@ fn list_parts(ensure: &[String], path: Option<Part>) -> Result<()> {
                 megabytes(size),
                 std::time::Duration::from_millis(record.build_millis).as_secs_f64(),
             ),
-            None => println!("{part:<32} {version:<10} {:<8} {:>9} {:>10}", "no", "-", "-"),
+            None => println!(
+                "{part:<32} {version:<10} {:<8} {:>9} {:>10}",
+                "no", "-", "-"
+            ),
         }
     }
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "sizes of files, shown with one decimal")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sizes of files, shown with one decimal"
+)]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
@@ -293,24 +343,46 @@ fn run_in(profile: Profile, command: &[OsString]) -> Result<ExitCode> {
     if let Some(kubeconfig) = env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
         let bins = parts::ensure(&[Part::Kubectl, Part::Helm], progress)?;
         progress.say("KUBECONFIG is set: nothing is started");
-        return run_command(command, Path::new(&kubeconfig), &bins);
+        return run_command(command, Path::new(&kubeconfig), &bins, None);
     }
     let name = format!("run-{}", std::process::id()).parse()?;
     let owned = Owned::start(name, profile, true, progress)?;
-    run_command(command, &owned.kubeconfig(), owned.bins())
+    run_command(
+        command,
+        &owned.kubeconfig(),
+        owned.bins(),
+        Some(&owned.dir().join("kubectl-cache")),
+    )
 }
 
-fn run_command(command: &[OsString], kubeconfig: &Path, bins: &Bins) -> Result<ExitCode> {
+fn run_command(
+    command: &[OsString],
+    kubeconfig: &Path,
+    bins: &Bins,
+    cache: Option<&Path>,
+) -> Result<ExitCode> {
     let failed = |source, hint: &str| Error::Spawn {
-        program: command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default(),
+        program: command
+            .first()
+            .map(|program| program.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         source,
         hint: hint.to_owned(),
     };
-    let mut path = vec![bins.dir(Part::Kubectl).to_path_buf(), bins.dir(Part::Helm).to_path_buf()];
+    let mut path = vec![
+        bins.dir(Part::Kubectl).to_path_buf(),
+        bins.dir(Part::Helm).to_path_buf(),
+    ];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let path = env::join_paths(path).map_err(|_| failed(std::io::ErrorKind::InvalidInput.into(), "PATH is malformed"))?;
+    let path = env::join_paths(path)
+        .map_err(|_| failed(std::io::ErrorKind::InvalidInput.into(), "PATH is malformed"))?;
     // Through our own `exec`, so that the command ends when this process is killed, as the cluster does.
-    let status = Command::new(testbed_program()?)
+    let mut child = Command::new(testbed_program()?);
+    if let Some(cache) = cache {
+        // Each cluster has its own address, so in the home its discovery cache would never be used again.
+        child.env("KUBECACHEDIR", cache);
+    }
+    let status = child
         .args(["exec", "--parent", &std::process::id().to_string(), "--"])
         .args(command)
         .env("KUBECONFIG", kubeconfig)
@@ -318,8 +390,12 @@ fn run_command(command: &[OsString], kubeconfig: &Path, bins: &Bins) -> Result<E
         .status()
         .map_err(|source| failed(source, "it could not be handed over"))?;
     // Ended by a signal: 128 and its number, as a shell says.
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    Ok(code
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 #[cfg(test)]
@@ -336,8 +412,13 @@ mod tests {
     #[test]
     fn an_unknown_extra_is_refused_by_name() {
         let cli = Cli::try_parse_from(["testbed", "up", "--with", "gateway-api,nonsense"]).unwrap();
-        let Verb::Up { cluster, .. } = cli.verb else { panic!("up was parsed as something else") };
+        let Verb::Up { cluster, .. } = cli.verb else {
+            panic!("up was parsed as something else")
+        };
         let message = cluster.profile().unwrap_err().to_string();
-        assert!(message.contains("nonsense") && message.contains("cert-manager"), "{message}");
+        assert!(
+            message.contains("nonsense") && message.contains("cert-manager"),
+            "{message}"
+        );
     }
 }

@@ -51,7 +51,9 @@ pub enum Error {
         tail: String,
     },
     /// The toolchain that builds the parts is missing and no replacement could be fetched.
-    #[error("the parts are built with Go {wanted} or newer, and {found}. Install Go {wanted}, or python3 with pip, from which the testbed fetches a Go of its own: {source}")]
+    #[error(
+        "the parts are built with Go {wanted} or newer, and {found}. Install Go {wanted}, or python3 with pip, from which the testbed fetches a Go of its own: {source}"
+    )]
     NoGo {
         /// The version that the pins ask for.
         wanted: &'static str,
@@ -75,7 +77,9 @@ pub enum Error {
         variable: &'static str,
     },
     /// The command needs root.
-    #[error("{what} needs root (it makes {why}); run it as root, or use `--profile api`, which needs no rights")]
+    #[error(
+        "{what} needs root (it makes {why}); run it as root, or use `--profile api`, which needs no rights"
+    )]
     NotRoot {
         /// What was asked for.
         what: &'static str,
@@ -91,7 +95,9 @@ pub enum Error {
         variable: &'static str,
     },
     /// The `testbed` program is not beside the caller.
-    #[error("the testbed program is not at {looked}; run `cargo build -p kubebyon-testbed`, or set KUBEBYON_TESTBED to its path")]
+    #[error(
+        "the testbed program is not at {looked}; run `cargo build -p kubebyon-testbed`, or set KUBEBYON_TESTBED to its path"
+    )]
     NoTestbed {
         /// Where it was looked for.
         looked: String,
@@ -145,7 +151,9 @@ pub enum Error {
         answer: String,
     },
     /// A name that is not a cluster name.
-    #[error("the cluster name {name:?} must be 1 to 20 of a-z, 0-9 and -, starting with a letter and not ending with -")]
+    #[error(
+        "the cluster name {name:?} must be 1 to 20 of a-z, 0-9 and -, starting with a letter and not ending with -"
+    )]
     BadName {
         /// The name that was given.
         name: String,
@@ -163,7 +171,9 @@ pub enum Error {
         name: String,
     },
     /// There is no such cluster.
-    #[error("there is no cluster {name}; `testbed status` lists the clusters, `testbed up --name {name}` starts one")]
+    #[error(
+        "there is no cluster {name}; `testbed status` lists the clusters, `testbed up --name {name}` starts one"
+    )]
     NoCluster {
         /// The cluster's name.
         name: String,
@@ -177,7 +187,9 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// An image was loaded into a cluster without nodes.
-    #[error("a cluster of profile api has no nodes to load images into; start one with `testbed up --profile node`")]
+    #[error(
+        "a cluster of profile api has no nodes to load images into; start one with `testbed up --profile node`"
+    )]
     NoNodes,
     /// A word of `--with` that the profile does not know.
     #[error("--with {word}: profile {profile} knows {known}")]
@@ -190,7 +202,9 @@ pub enum Error {
         known: &'static str,
     },
     /// A CRD does not have the versions that should be served.
-    #[error("the CRD {crd} does not have all of the versions {versions}; give some of those that it has")]
+    #[error(
+        "the CRD {crd} does not have all of the versions {versions}; give some of those that it has"
+    )]
     NoSuchVersion {
         /// The CRD.
         crd: &'static str,
@@ -198,7 +212,9 @@ pub enum Error {
         versions: String,
     },
     /// An existing cluster was asked to restart its api-server.
-    #[error("KUBECONFIG names a cluster that the testbed did not start, so its api-server is not the testbed's to stop; unset KUBECONFIG")]
+    #[error(
+        "KUBECONFIG names a cluster that the testbed did not start, so its api-server is not the testbed's to stop; unset KUBECONFIG"
+    )]
     NotOurs,
     /// The cluster was told to end while it was starting.
     #[error("stopped while starting")]
@@ -230,7 +246,9 @@ pub enum Error {
         most: u8,
     },
     /// A name that the cluster's DNS zone cannot hold.
-    #[error("{name:?} is not a host name below .{zone}, the zone of the testbed; use one such as shop.example.{zone}")]
+    #[error(
+        "{name:?} is not a host name below .{zone}, the zone of the testbed; use one such as shop.example.{zone}"
+    )]
     BadDnsName {
         /// The name that was given.
         name: String,
@@ -238,10 +256,20 @@ pub enum Error {
         zone: &'static str,
     },
     /// Something that a name cannot resolve to.
-    #[error("{target:?} is neither a list of addresses nor a host name; give one such as 10.89.1.128 or www.example.test")]
+    #[error(
+        "{target:?} is neither a list of addresses nor a host name; give one such as 10.89.1.128 or www.example.test"
+    )]
     BadDnsTarget {
         /// The target that was given.
         target: String,
+    },
+    /// Something is not as it should be.
+    #[error("{what}: not as expected: {seen}")]
+    Unexpected {
+        /// What was looked at.
+        what: String,
+        /// What was seen.
+        seen: String,
     },
     /// What the agent of a cluster could not do.
     #[error("the agent: {reason}")]
@@ -261,6 +289,10 @@ impl Error {
     /// A closure for `map_err` on file operations.
     pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { action, path, source }
+        move |source| Self::File {
+            action,
+            path,
+            source,
+        }
     }
 }

@@ -21,17 +21,27 @@ pub(crate) struct Kubectl {
 impl Kubectl {
     /// kubectl with a kubeconfig.
     pub(crate) fn new(bins: &Bins, kubeconfig: &Path) -> Self {
-        Self { program: bins.path(Part::Kubectl), kubeconfig: kubeconfig.to_path_buf() }
+        Self {
+            program: bins.path(Part::Kubectl),
+            kubeconfig: kubeconfig.to_path_buf(),
+        }
     }
 
     /// Runs kubectl to its end and returns its output.
     pub(crate) fn run(&self, what: &str, args: &[&str]) -> Result<String> {
-        output(what, Command::new(&self.program).arg("--kubeconfig").arg(&self.kubeconfig).args(args))
+        output(
+            what,
+            Command::new(&self.program)
+                .arg("--kubeconfig")
+                .arg(&self.kubeconfig)
+                .args(args),
+        )
     }
 
     /// Applies manifests.
     pub(crate) fn apply(&self, what: &str, manifests: &str) -> Result<()> {
-        let file = tempfile::NamedTempFile::new().map_err(Error::file("create", std::env::temp_dir()))?;
+        let file =
+            tempfile::NamedTempFile::new().map_err(Error::file("create", std::env::temp_dir()))?;
         std::fs::write(file.path(), manifests).map_err(Error::file("write", file.path()))?;
         self.apply_file(what, file.path())
     }
@@ -41,12 +51,28 @@ impl Kubectl {
     /// On the server's side, for large CRDs do not fit into the annotation that kubectl's own way needs.
     pub(crate) fn apply_file(&self, what: &str, path: &Path) -> Result<()> {
         let path = path.display().to_string();
-        self.run(what, &["apply", "--server-side", "--force-conflicts", "--field-manager=testbed", "--filename", &path])?;
+        self.run(
+            what,
+            &[
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--field-manager=testbed",
+                "--filename",
+                &path,
+            ],
+        )?;
         Ok(())
     }
 
     /// Waits until a condition holds; `limit` in seconds.
-    pub(crate) fn wait(&self, what: &str, condition: &str, objects: &[&str], limit: u32) -> Result<()> {
+    pub(crate) fn wait(
+        &self,
+        what: &str,
+        condition: &str,
+        objects: &[&str],
+        limit: u32,
+    ) -> Result<()> {
         let (condition, limit) = (format!("--for={condition}"), format!("--timeout={limit}s"));
         let mut args = vec!["wait", &condition, &limit];
         args.extend(objects);

@@ -1,10 +1,10 @@
 //! A real local Kubernetes for demo, tests and benches: real etcd, api-server, controllers and nodes, built from
 //! pinned sources, started and ended without a trace.
 
-pub mod cli;
-mod cluster;
 pub mod addons;
 pub mod agent;
+pub mod cli;
+mod cluster;
 pub mod control_plane;
 mod crds;
 pub mod dirs;
@@ -18,6 +18,7 @@ pub mod pki;
 pub mod process;
 pub mod profile;
 pub mod progress;
+pub mod smoke;
 pub mod state;
 pub mod supervisor;
 

@@ -67,7 +67,12 @@ impl Addon {
                 kubectl.apply_file("install CRDs", &file)?;
             }
             let all = &["customresourcedefinitions", "--all"];
-            kubectl.wait("wait for CRDs", "condition=Established", all, AVAILABLE_LIMIT)
+            kubectl.wait(
+                "wait for CRDs",
+                "condition=Established",
+                all,
+                AVAILABLE_LIMIT,
+            )
         };
         match self {
             Self::GatewayApi => install_crds(CrdSet::GatewayApiExperimental),
@@ -76,13 +81,23 @@ impl Addon {
                 charts::install_envoy_gateway(bins, kubectl, kubeconfig)?;
                 available(kubectl, "envoy-gateway-system", "envoy-gateway")?;
                 kubectl.apply("make the classes of gateways", ENVOY_GATEWAY)?;
-                kubectl.wait("wait for the classes of gateways", "condition=Accepted", &["gatewayclass", "--all"], AVAILABLE_LIMIT)
+                kubectl.wait(
+                    "wait for the classes of gateways",
+                    "condition=Accepted",
+                    &["gatewayclass", "--all"],
+                    AVAILABLE_LIMIT,
+                )
             }
             Self::CertManager => {
                 install_crds(CrdSet::CertManager)?;
                 kubectl.apply("start cert-manager", CERT_MANAGER)?;
                 available(kubectl, "cert-manager", "cert-manager")?;
-                kubectl.wait("wait for the issuers", "condition=Ready", &["clusterissuer", "--all"], AVAILABLE_LIMIT)
+                kubectl.wait(
+                    "wait for the issuers",
+                    "condition=Ready",
+                    &["clusterissuer", "--all"],
+                    AVAILABLE_LIMIT,
+                )
             }
             Self::Vcluster => vcluster_chart(bins).map(drop),
         }
@@ -90,9 +105,17 @@ impl Addon {
 }
 
 fn available(kubectl: &Kubectl, namespace: &str, deployment: &str) -> Result<()> {
-    let (namespace, deployment) = (format!("--namespace={namespace}"), format!("deployment/{deployment}"));
+    let (namespace, deployment) = (
+        format!("--namespace={namespace}"),
+        format!("deployment/{deployment}"),
+    );
     let what = format!("wait for {deployment}");
-    kubectl.wait(&what, "condition=Available", &[&namespace, &deployment], AVAILABLE_LIMIT)
+    kubectl.wait(
+        &what,
+        "condition=Available",
+        &[&namespace, &deployment],
+        AVAILABLE_LIMIT,
+    )
 }
 
 impl FromStr for Addon {
@@ -104,7 +127,11 @@ impl FromStr for Addon {
             "envoy-gateway" => Ok(Self::EnvoyGateway),
             "cert-manager" => Ok(Self::CertManager),
             "vcluster" => Ok(Self::Vcluster),
-            _ => Err(Error::UnknownExtra { word: word.to_owned(), profile: "node", known: Self::KNOWN }),
+            _ => Err(Error::UnknownExtra {
+                word: word.to_owned(),
+                profile: "node",
+                known: Self::KNOWN,
+            }),
         }
     }
 }
@@ -119,6 +146,9 @@ mod tests {
             assert!(word.parse::<Addon>().is_ok(), "{word}");
         }
         let message = "nonsense".parse::<Addon>().unwrap_err().to_string();
-        assert!(message.contains("nonsense") && message.contains("envoy-gateway"), "{message}");
+        assert!(
+            message.contains("nonsense") && message.contains("envoy-gateway"),
+            "{message}"
+        );
     }
 }

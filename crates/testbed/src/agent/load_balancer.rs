@@ -52,11 +52,27 @@ pub(super) struct LoadBalancer {
 impl LoadBalancer {
     /// Begins with no node answering for anything, whatever an earlier agent left.
     pub(super) async fn new(client: Client, pool: Vec<Ipv4Addr>, nodes: Vec<AgentNode>) -> Self {
-        let balancer = Self { client, pool, nodes, answering: BTreeMap::new() };
+        let balancer = Self {
+            client,
+            pool,
+            nodes,
+            answering: BTreeMap::new(),
+        };
         for node in &balancer.nodes {
             for address in &balancer.pool {
                 // Fails for each address that is not there, which is nearly all of them.
-                let _ = on(node, &["ip", "address", "del", &format!("{address}/32"), "dev", "lo"]).await;
+                let _ = on(
+                    node,
+                    &[
+                        "ip",
+                        "address",
+                        "del",
+                        &format!("{address}/32"),
+                        "dev",
+                        "lo",
+                    ],
+                )
+                .await;
             }
         }
         balancer
@@ -68,11 +84,18 @@ impl LoadBalancer {
         slices: &[Arc<EndpointSlice>],
         nodes: &[Arc<Node>],
     ) -> Result<()> {
-        let mut wishes: Vec<Wish> =
-            services.iter().map(|service| wish(service, slices, &self.pool)).filter(Wish::matters).collect();
+        let mut wishes: Vec<Wish> = services
+            .iter()
+            .map(|service| wish(service, slices, &self.pool))
+            .filter(Wish::matters)
+            .collect();
         wishes.sort_by(|one, two| (&one.namespace, &one.name).cmp(&(&two.namespace, &two.name)));
         let addresses = assign(&self.pool, &wishes);
-        let ready: BTreeSet<String> = nodes.iter().filter(|node| is_ready(node)).map(|node| node.name_any()).collect();
+        let ready: BTreeSet<String> = nodes
+            .iter()
+            .filter(|node| is_ready(node))
+            .map(|node| node.name_any())
+            .collect();
         let answers = answers(&wishes, &addresses, &ready, &self.answering);
         self.announce(answers).await?;
         for (wish, address) in wishes.iter().zip(&addresses) {
@@ -89,7 +112,18 @@ impl LoadBalancer {
                 && let Some(node) = self.nodes.iter().find(|node| node.name == *name)
             {
                 // A node that is gone has lost the address with everything else.
-                let _ = on(node, &["ip", "address", "del", &format!("{address}/32"), "dev", "lo"]).await;
+                let _ = on(
+                    node,
+                    &[
+                        "ip",
+                        "address",
+                        "del",
+                        &format!("{address}/32"),
+                        "dev",
+                        "lo",
+                    ],
+                )
+                .await;
             }
         }
         for (address, name) in &answers {
@@ -97,9 +131,27 @@ impl LoadBalancer {
                 && let Some(node) = self.nodes.iter().find(|node| node.name == *name)
             {
                 let text = address.to_string();
-                on(node, &["ip", "address", "replace", &format!("{address}/32"), "dev", "lo"]).await?;
+                on(
+                    node,
+                    &[
+                        "ip",
+                        "address",
+                        "replace",
+                        &format!("{address}/32"),
+                        "dev",
+                        "lo",
+                    ],
+                )
+                .await?;
                 // Neighbours may still send to the node that answered before.
-                on(node, &["busybox", "arping", "-q", "-U", "-c", "1", "-I", "eth0", &text]).await.or_else(silent)?;
+                on(
+                    node,
+                    &[
+                        "busybox", "arping", "-q", "-U", "-c", "1", "-I", "eth0", &text,
+                    ],
+                )
+                .await
+                .or_else(silent)?;
             }
         }
         self.answering = answers;
@@ -107,14 +159,23 @@ impl LoadBalancer {
     }
 
     async fn publish(&self, wish: &Wish, address: Option<Ipv4Addr>) -> Result<()> {
-        let ingress: Vec<_> = address.iter().map(|address| json!({"ip": address, "ipMode": "VIP"})).collect();
+        let ingress: Vec<_> = address
+            .iter()
+            .map(|address| json!({"ip": address, "ipMode": "VIP"}))
+            .collect();
         let patch = json!({"status": {"loadBalancer": {"ingress": ingress}}});
         let api = Api::<Service>::namespaced(self.client.clone(), &wish.namespace);
-        match api.patch_status(&wish.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        match api
+            .patch_status(&wish.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) if super::is_gone(&error) => Ok(()),
             Err(error) => Err(Error::Agent {
-                reason: format!("cannot give Service {}/{} its address: {error}", wish.namespace, wish.name),
+                reason: format!(
+                    "cannot give Service {}/{} its address: {error}",
+                    wish.namespace, wish.name
+                ),
             }),
         }
     }
@@ -131,26 +192,46 @@ fn wish(service: &Service, slices: &[Arc<EndpointSlice>], pool: &[Ipv4Addr]) -> 
     let wanted = spec.is_some_and(|spec| {
         spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
     }) && service.metadata.deletion_timestamp.is_none();
-    let ingress = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref()?.first());
+    let ingress = service
+        .status
+        .as_ref()
+        .and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref()?.first());
     let local = spec.is_some_and(|spec| spec.external_traffic_policy.as_deref() == Some("Local"));
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
     Wish {
         wanted,
         requested: spec.and_then(|spec| spec.load_balancer_ip.as_ref()?.parse().ok()),
-        current: ingress.and_then(|ingress| ingress.ip.as_ref()?.parse().ok()).filter(|address| pool.contains(address)),
+        current: ingress
+            .and_then(|ingress| ingress.ip.as_ref()?.parse().ok())
+            .filter(|address| pool.contains(address)),
         only_on: local.then(|| nodes_with_endpoints(&namespace, &name, slices)),
         namespace,
         name,
     }
 }
 
-fn nodes_with_endpoints(namespace: &str, name: &str, slices: &[Arc<EndpointSlice>]) -> BTreeSet<String> {
+fn nodes_with_endpoints(
+    namespace: &str,
+    name: &str,
+    slices: &[Arc<EndpointSlice>],
+) -> BTreeSet<String> {
     slices
         .iter()
         .filter(|slice| slice.metadata.namespace.as_deref() == Some(namespace))
-        .filter(|slice| slice.labels().get(SERVICE_NAME).is_some_and(|service| service == name))
+        .filter(|slice| {
+            slice
+                .labels()
+                .get(SERVICE_NAME)
+                .is_some_and(|service| service == name)
+        })
         .flat_map(|slice| &slice.endpoints)
-        .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false))
+        .filter(|endpoint| {
+            endpoint
+                .conditions
+                .as_ref()
+                .and_then(|conditions| conditions.ready)
+                != Some(false)
+        })
         .filter_map(|endpoint| endpoint.node_name.clone())
         .collect()
 }
@@ -169,13 +250,15 @@ fn assign(pool: &[Ipv4Addr], wishes: &[Wish]) -> Vec<Option<Ipv4Addr>> {
         .iter()
         .map(|wish| {
             let fits = wish.requested.is_none() || wish.requested == wish.current;
-            wish.current.filter(|address| wish.wanted && fits && taken.insert(*address))
+            wish.current
+                .filter(|address| wish.wanted && fits && taken.insert(*address))
         })
         .collect();
     for (wish, address) in wishes.iter().zip(&mut given) {
         if wish.wanted && address.is_none() {
             *address = match wish.requested {
-                Some(requested) => Some(requested).filter(|address| pool.contains(address) && taken.insert(*address)),
+                Some(requested) => Some(requested)
+                    .filter(|address| pool.contains(address) && taken.insert(*address)),
                 None => pool.iter().copied().find(|address| taken.insert(*address)),
             };
         }
@@ -195,8 +278,17 @@ fn answers(
         .zip(addresses)
         .filter_map(|(wish, address)| {
             let address = (*address)?;
-            let may = |name: &&String| ready.contains(*name) && wish.only_on.as_ref().is_none_or(|only| only.contains(*name));
-            let name = now.get(&address).filter(may).or_else(|| ready.iter().find(may))?;
+            let may = |name: &&String| {
+                ready.contains(*name)
+                    && wish
+                        .only_on
+                        .as_ref()
+                        .is_none_or(|only| only.contains(*name))
+            };
+            let name = now
+                .get(&address)
+                .filter(may)
+                .or_else(|| ready.iter().find(may))?;
             Some((address, name.clone()))
         })
         .collect()
@@ -212,11 +304,19 @@ async fn on(node: &AgentNode, command: &[&str]) -> Result<()> {
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| Error::Agent { reason: format!("{}: {error}", what()) })?;
+        .map_err(|error| Error::Agent {
+            reason: format!("{}: {error}", what()),
+        })?;
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Agent { reason: format!("{}: {}", what(), String::from_utf8_lossy(&output.stderr).trim()) })
+    Err(Error::Agent {
+        reason: format!(
+            "{}: {}",
+            what(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        ),
+    })
 }
 
 /// An announcement that gets no answer is what is wanted, though the program calls it a failure.
@@ -250,9 +350,18 @@ mod tests {
     #[test]
     fn an_address_that_is_held_stays_and_a_freed_one_is_given_again() {
         let pool = [address(128), address(129)];
-        let held = Wish { current: Some(address(129)), ..wish("b") };
-        assert_eq!(assign(&pool, &[wish("a"), held.clone()]), [Some(address(128)), Some(address(129))]);
-        let given_up = Wish { wanted: false, ..held };
+        let held = Wish {
+            current: Some(address(129)),
+            ..wish("b")
+        };
+        assert_eq!(
+            assign(&pool, &[wish("a"), held.clone()]),
+            [Some(address(128)), Some(address(129))]
+        );
+        let given_up = Wish {
+            wanted: false,
+            ..held
+        };
         assert_eq!(
             assign(&pool, &[wish("a"), given_up, wish("c")]),
             [Some(address(128)), None, Some(address(129))]
@@ -262,15 +371,24 @@ mod tests {
     #[test]
     fn two_services_never_share_an_address_and_an_empty_pool_gives_none() {
         let pool = [address(128)];
-        let one = Wish { current: Some(address(128)), ..wish("a") };
-        let two = Wish { current: Some(address(128)), ..wish("b") };
+        let one = Wish {
+            current: Some(address(128)),
+            ..wish("a")
+        };
+        let two = Wish {
+            current: Some(address(128)),
+            ..wish("b")
+        };
         assert_eq!(assign(&pool, &[one, two]), [Some(address(128)), None]);
     }
 
     #[test]
     fn a_requested_address_is_given_or_none() {
         let pool = [address(128), address(129)];
-        let asks = |last| Wish { requested: Some(address(last)), ..wish("a") };
+        let asks = |last| Wish {
+            requested: Some(address(last)),
+            ..wish("a")
+        };
         assert_eq!(assign(&pool, &[asks(129)]), [Some(address(129))]);
         assert_eq!(assign(&pool, &[asks(1)]), [None]);
     }
@@ -289,8 +407,16 @@ mod tests {
 
     #[test]
     fn a_service_with_local_traffic_answers_on_nodes_with_endpoints() {
-        let wishes = [Wish { only_on: Some(names(&["node1"])), ..wish("a") }];
-        let given = answers(&wishes, &[Some(address(128))], &names(&["node0", "node1"]), &BTreeMap::new());
+        let wishes = [Wish {
+            only_on: Some(names(&["node1"])),
+            ..wish("a")
+        }];
+        let given = answers(
+            &wishes,
+            &[Some(address(128))],
+            &names(&["node0", "node1"]),
+            &BTreeMap::new(),
+        );
         assert_eq!(given[&address(128)], "node1");
     }
 }

@@ -10,11 +10,9 @@ use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use kubebyon_k8s::{
-    k8s_openapi::{
-        api::{
-            core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Service},
-            discovery::v1::EndpointSlice,
-        },
+    k8s_openapi::api::{
+        core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Service},
+        discovery::v1::EndpointSlice,
     },
     kube::{
         Api, Client, Config, Resource,
@@ -60,8 +58,10 @@ pub(crate) struct AgentNode {
 /// When the configuration cannot be read or the client not be made; later failures are logged and tried again.
 pub fn run(config: &std::path::Path) -> Result<()> {
     let text = std::fs::read_to_string(config).map_err(Error::file("read", config))?;
-    let config: AgentConfig =
-        serde_json::from_str(&text).map_err(|source| Error::BadRecord { path: config.to_path_buf(), source })?;
+    let config: AgentConfig = serde_json::from_str(&text).map_err(|source| Error::BadRecord {
+        path: config.to_path_buf(),
+        source,
+    })?;
     // A second provider could only be one that was installed before, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -86,19 +86,29 @@ async fn serve(config: AgentConfig) -> Result<()> {
         claims.wait_until_ready().await,
         volumes.wait_until_ready().await,
     ] {
-        ready.map_err(|error| Error::Agent { reason: error.to_string() })?;
+        ready.map_err(|error| Error::Agent {
+            reason: error.to_string(),
+        })?;
     }
-    let mut balancer = load_balancer::LoadBalancer::new(client.clone(), config.pool, config.nodes).await;
+    let mut balancer =
+        load_balancer::LoadBalancer::new(client.clone(), config.pool, config.nodes).await;
     let provisioner = volumes::Provisioner::new(client, config.volumes);
     loop {
         let pass = async {
-            balancer.reconcile(&services.state(), &slices.state(), &nodes.state()).await?;
-            provisioner.reconcile(&claims.state(), &volumes.state()).await
+            balancer
+                .reconcile(&services.state(), &slices.state(), &nodes.state())
+                .await?;
+            provisioner
+                .reconcile(&claims.state(), &volumes.state())
+                .await
         };
         let failure = match tokio::time::timeout(PASS_LIMIT, pass).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("a pass took longer than {} s", PASS_LIMIT.as_secs())),
+            Err(_) => Some(format!(
+                "a pass took longer than {} s",
+                PASS_LIMIT.as_secs()
+            )),
         };
         if let Some(reason) = failure {
             eprintln!("{reason}; trying again");
@@ -111,7 +121,8 @@ async fn serve(config: AgentConfig) -> Result<()> {
 
 async fn client(config: &AgentConfig) -> Result<Client> {
     let failed = |reason: String| Error::Agent { reason };
-    let kubeconfig = Kubeconfig::read_from(&config.kubeconfig).map_err(|error| failed(error.to_string()))?;
+    let kubeconfig =
+        Kubeconfig::read_from(&config.kubeconfig).map_err(|error| failed(error.to_string()))?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|error| failed(error.to_string()))?;
@@ -121,7 +132,13 @@ async fn client(config: &AgentConfig) -> Result<Client> {
 /// Keeps a cache of all objects of a kind, and tells of each change.
 fn watch<K>(client: &Client, changed: &Arc<Notify>) -> Store<K>
 where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     let (store, writer) = reflector::store();
     let changed = Arc::clone(changed);

@@ -70,7 +70,8 @@ impl Provisioner {
         let dir = self.dir.join(&name);
         fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
         // Pods of any user write into it, as into a disk that the kubelet has handed over.
-        fs::set_permissions(&dir, Permissions::from_mode(0o777)).map_err(Error::file("change", &dir))?;
+        fs::set_permissions(&dir, Permissions::from_mode(0o777))
+            .map_err(Error::file("change", &dir))?;
         let spec = claim.spec.as_ref();
         let manifest = json!({
             "apiVersion": "v1",
@@ -93,7 +94,9 @@ impl Provisioner {
             },
         });
         let volume: PersistentVolume =
-            serde_json::from_value(manifest).map_err(|error| Error::Agent { reason: format!("{name}: {error}") })?;
+            serde_json::from_value(manifest).map_err(|error| Error::Agent {
+                reason: format!("{name}: {error}"),
+            })?;
         let api = Api::<PersistentVolume>::all(self.client.clone());
         match api.create(&PostParams::default(), &volume).await {
             Ok(_) => Ok(()),
@@ -107,10 +110,19 @@ impl Provisioner {
         let params = PatchParams::default();
         let patch = Patch::Merge(json!({"spec": {"capacity": {"storage": size}}}));
         let volumes = Api::<PersistentVolume>::all(self.client.clone());
-        volumes.patch(volume, &params, &patch).await.map_err(|error| failed("grow the volume", volume, &error))?;
-        let claims = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &claim.namespace().unwrap_or_default());
+        volumes
+            .patch(volume, &params, &patch)
+            .await
+            .map_err(|error| failed("grow the volume", volume, &error))?;
+        let claims = Api::<PersistentVolumeClaim>::namespaced(
+            self.client.clone(),
+            &claim.namespace().unwrap_or_default(),
+        );
         let patch = Patch::Merge(json!({"status": {"capacity": {"storage": size}}}));
-        match claims.patch_status(&claim.name_any(), &params, &patch).await {
+        match claims
+            .patch_status(&claim.name_any(), &params, &patch)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) if super::is_gone(&error) => Ok(()),
             Err(error) => Err(failed("grow the claim", &claim.name_any(), &error)),
@@ -122,7 +134,13 @@ impl Provisioner {
         match fs::remove_dir_all(&dir) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::File { action: "remove", path: dir, source }),
+            Err(source) => {
+                return Err(Error::File {
+                    action: "remove",
+                    path: dir,
+                    source,
+                });
+            }
         }
         let api = Api::<PersistentVolume>::all(self.client.clone());
         match api.delete(name, &DeleteParams::default()).await {
@@ -134,18 +152,27 @@ impl Provisioner {
 }
 
 fn failed(what: &str, name: &str, error: &kubebyon_k8s::kube::Error) -> Error {
-    Error::Agent { reason: format!("cannot {what} {name}: {error}") }
+    Error::Agent {
+        reason: format!("cannot {what} {name}: {error}"),
+    }
 }
 
 fn need(claim: &PersistentVolumeClaim) -> Need {
-    let Some(spec) = &claim.spec else { return Need::Nothing };
-    if spec.storage_class_name.as_deref() != Some(CLASS) || claim.metadata.deletion_timestamp.is_some() {
+    let Some(spec) = &claim.spec else {
+        return Need::Nothing;
+    };
+    if spec.storage_class_name.as_deref() != Some(CLASS)
+        || claim.metadata.deletion_timestamp.is_some()
+    {
         return Need::Nothing;
     }
     match &spec.volume_name {
         None => Need::Volume,
         Some(volume) => {
-            let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage"));
+            let capacity = claim
+                .status
+                .as_ref()
+                .and_then(|status| status.capacity.as_ref()?.get("storage"));
             match capacity {
                 // The api-server lets a request only grow, so another one is a larger one.
                 Some(capacity) if capacity.0 != requested(claim) => Need::Growth(volume.clone()),
@@ -156,15 +183,32 @@ fn need(claim: &PersistentVolumeClaim) -> Need {
 }
 
 fn requested(claim: &PersistentVolumeClaim) -> String {
-    let requests = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
-    requests.and_then(|requests| requests.get("storage")).map(|size| size.0.clone()).unwrap_or_default()
+    let requests = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
+    requests
+        .and_then(|requests| requests.get("storage"))
+        .map(|size| size.0.clone())
+        .unwrap_or_default()
 }
 
 /// Whether a volume of ours has lost its claim for good.
 fn is_released(volume: &PersistentVolume) -> bool {
-    let ours = volume.annotations().get(PROVISIONED_BY).is_some_and(|by| by == PROVISIONER);
-    let deleted = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()) == Some("Delete");
-    let released = volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Released");
+    let ours = volume
+        .annotations()
+        .get(PROVISIONED_BY)
+        .is_some_and(|by| by == PROVISIONER);
+    let deleted = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref())
+        == Some("Delete");
+    let released = volume
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        == Some("Released");
     ours && deleted && released
 }
 
@@ -185,10 +229,18 @@ mod tests {
                 "resources": {"requests": {"storage": "2Gi"}},
             })
         };
-        assert_eq!(need(&claim(json!({"spec": spec("local", None)}))), Need::Volume);
-        assert_eq!(need(&claim(json!({"spec": spec("other", None)}))), Need::Nothing);
+        assert_eq!(
+            need(&claim(json!({"spec": spec("local", None)}))),
+            Need::Volume
+        );
+        assert_eq!(
+            need(&claim(json!({"spec": spec("other", None)}))),
+            Need::Nothing
+        );
         let bound = |size: &str| {
-            claim(json!({"spec": spec("local", Some("pvc-1")), "status": {"capacity": {"storage": size}}}))
+            claim(
+                json!({"spec": spec("local", Some("pvc-1")), "status": {"capacity": {"storage": size}}}),
+            )
         };
         assert_eq!(need(&bound("2Gi")), Need::Nothing);
         assert_eq!(need(&bound("1Gi")), Need::Growth("pvc-1".to_owned()));

@@ -50,11 +50,21 @@ impl std::str::FromStr for Target {
 
     /// Addresses separated by commas, or one name.
     fn from_str(text: &str) -> Result<Self> {
-        if let Ok(addresses) = text.split(',').map(|part| part.trim().parse()).collect::<Result<Vec<IpAddr>, _>>() {
+        if let Ok(addresses) = text
+            .split(',')
+            .map(|part| part.trim().parse())
+            .collect::<Result<Vec<IpAddr>, _>>()
+        {
             return Ok(Self::Addresses(addresses));
         }
         let name = text.trim_end_matches('.').to_lowercase();
-        if is_name(&name) { Ok(Self::Alias(name)) } else { Err(Error::BadDnsTarget { target: text.to_owned() }) }
+        if is_name(&name) {
+            Ok(Self::Alias(name))
+        } else {
+            Err(Error::BadDnsTarget {
+                target: text.to_owned(),
+            })
+        }
     }
 }
 
@@ -75,7 +85,9 @@ impl Zone {
     /// An empty zone in `dir`, to be served on `address`.
     pub(crate) fn create(dir: &Path, address: Ipv4Addr) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
-        let zone = Self { dir: dir.to_path_buf() };
+        let zone = Self {
+            dir: dir.to_path_buf(),
+        };
         zone.write(COREFILE, &corefile(&dir.join(ZONE_FILE), address))?;
         zone.change(|_| Ok(()))?;
         Ok(zone)
@@ -83,7 +95,9 @@ impl Zone {
 
     /// The zone of the running cluster whose directory is `cluster`.
     pub fn of(cluster: &Path) -> Self {
-        Self { dir: cluster.join("zone") }
+        Self {
+            dir: cluster.join("zone"),
+        }
     }
 
     /// Makes `name` resolve to `target` alone. A first label `*` answers for all names that have no record.
@@ -125,8 +139,10 @@ impl Zone {
         let mut records = self.read()?;
         let result = change(&mut records)?;
         records.serial += 1;
-        let text = serde_json::to_string_pretty(&records)
-            .map_err(|source| Error::BadRecord { path: self.dir.join(RECORDS), source })?;
+        let text = serde_json::to_string_pretty(&records).map_err(|source| Error::BadRecord {
+            path: self.dir.join(RECORDS),
+            source,
+        })?;
         self.write(RECORDS, &text)?;
         self.write(ZONE_FILE, &zone_file(&records))?;
         Ok(result)
@@ -135,9 +151,15 @@ impl Zone {
     fn read(&self) -> Result<Records> {
         let path = self.dir.join(RECORDS);
         match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|source| Error::BadRecord { path, source }),
+            Ok(text) => {
+                serde_json::from_str(&text).map_err(|source| Error::BadRecord { path, source })
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Records::default()),
-            Err(source) => Err(Error::File { action: "read", path, source }),
+            Err(source) => Err(Error::File {
+                action: "read",
+                path,
+                source,
+            }),
         }
     }
 
@@ -189,7 +211,9 @@ fn is_name(name: &str) -> bool {
     name.len() <= 253
         && name.split('.').all(|label| {
             (1..=63).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
+                && label.bytes().all(|byte| {
+                    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte)
+                })
         })
 }
 
@@ -205,12 +229,26 @@ mod tests {
     fn each_change_raises_the_serial_and_is_in_the_zone_file() {
         let dir = tempfile::tempdir().unwrap();
         let zone = zone(dir.path());
-        zone.set("demo.clusters.example.test", "10.89.1.128,10.89.1.129".parse().unwrap()).unwrap();
-        zone.set("shop.customer.test.", "Demo.clusters.example.test".parse().unwrap()).unwrap();
+        zone.set(
+            "demo.clusters.example.test",
+            "10.89.1.128,10.89.1.129".parse().unwrap(),
+        )
+        .unwrap();
+        zone.set(
+            "shop.customer.test.",
+            "Demo.clusters.example.test".parse().unwrap(),
+        )
+        .unwrap();
         let text = fs::read_to_string(dir.path().join(ZONE_FILE)).unwrap();
         assert!(text.contains(" 3 60 60"), "{text}");
-        assert!(text.contains("demo.clusters.example.test. IN A 10.89.1.129\n"), "{text}");
-        assert!(text.contains("shop.customer.test. IN CNAME demo.clusters.example.test.\n"), "{text}");
+        assert!(
+            text.contains("demo.clusters.example.test. IN A 10.89.1.129\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("shop.customer.test. IN CNAME demo.clusters.example.test.\n"),
+            "{text}"
+        );
         assert!(zone.remove("shop.customer.test").unwrap());
         assert!(!zone.remove("shop.customer.test").unwrap());
         assert_eq!(zone.list().unwrap().len(), 1);
@@ -220,18 +258,38 @@ mod tests {
     fn names_outside_the_zone_and_broken_ones_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let zone = zone(dir.path());
-        for name in ["example.com", "test", "a..test", "", "a b.test", "*", "a.*.test", "a.test\nb.test"] {
-            assert!(zone.set(name, Target::Alias("x.test".to_owned())).is_err(), "{name:?} was accepted");
+        for name in [
+            "example.com",
+            "test",
+            "a..test",
+            "",
+            "a b.test",
+            "*",
+            "a.*.test",
+            "a.test\nb.test",
+        ] {
+            assert!(
+                zone.set(name, Target::Alias("x.test".to_owned())).is_err(),
+                "{name:?} was accepted"
+            );
         }
         assert!("not a name".parse::<Target>().is_err());
-        assert!(zone.set("*.apps.example.test", Target::Alias("x.test".to_owned())).is_ok());
+        assert!(
+            zone.set("*.apps.example.test", Target::Alias("x.test".to_owned()))
+                .is_ok()
+        );
     }
 
     #[test]
     fn addresses_of_both_families_get_their_kind_of_record() {
         let mut records = Records::default();
-        records.names.insert("a.test".to_owned(), "fd00::1, 10.0.0.1".parse().unwrap());
+        records
+            .names
+            .insert("a.test".to_owned(), "fd00::1, 10.0.0.1".parse().unwrap());
         let text = zone_file(&records);
-        assert!(text.contains("a.test. IN AAAA fd00::1\na.test. IN A 10.0.0.1\n"), "{text}");
+        assert!(
+            text.contains("a.test. IN AAAA fd00::1\na.test. IN A 10.0.0.1\n"),
+            "{text}"
+        );
     }
 }

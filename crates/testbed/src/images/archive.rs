@@ -67,7 +67,9 @@ impl ImageSpec {
     pub fn new(reference: impl Into<String>, entrypoint: &[&str]) -> Self {
         Self {
             references: vec![reference.into()],
-            entries: vec![Entry::Scratch { to: "/tmp".to_owned() }],
+            entries: vec![Entry::Scratch {
+                to: "/tmp".to_owned(),
+            }],
             entrypoint: entrypoint.iter().map(|&word| word.to_owned()).collect(),
             user: 0,
         }
@@ -83,7 +85,10 @@ impl ImageSpec {
     /// Adds a statically linked program.
     #[must_use]
     pub fn program(mut self, to: &str, from: &Path) -> Self {
-        self.entries.push(Entry::Program { to: to.to_owned(), from: from.to_path_buf() });
+        self.entries.push(Entry::Program {
+            to: to.to_owned(),
+            from: from.to_path_buf(),
+        });
         self
     }
 
@@ -93,7 +98,10 @@ impl ImageSpec {
     /// When `ldd` cannot read the program, or a library of it is not on this machine.
     pub fn linked_program(mut self, to: &str, from: &Path) -> Result<Self> {
         for library in libraries(from)? {
-            self.entries.push(Entry::Program { to: library.display().to_string(), from: library });
+            self.entries.push(Entry::Program {
+                to: library.display().to_string(),
+                from: library,
+            });
         }
         Ok(self.program(to, from))
     }
@@ -101,14 +109,20 @@ impl ImageSpec {
     /// Adds a text file.
     #[must_use]
     pub fn text(mut self, to: &str, text: &str) -> Self {
-        self.entries.push(Entry::Text { to: to.to_owned(), text: text.to_owned() });
+        self.entries.push(Entry::Text {
+            to: to.to_owned(),
+            text: text.to_owned(),
+        });
         self
     }
 
     /// Adds a symbolic link.
     #[must_use]
     pub fn link(mut self, to: &str, target: &str) -> Self {
-        self.entries.push(Entry::Link { to: to.to_owned(), target: target.to_owned() });
+        self.entries.push(Entry::Link {
+            to: to.to_owned(),
+            target: target.to_owned(),
+        });
         self
     }
 
@@ -129,7 +143,12 @@ impl ImageSpec {
         for entry in &self.entries {
             if let Entry::Program { from, .. } = entry {
                 let meta = fs::metadata(from).map_err(Error::file("read", from))?;
-                hash.update(format!("{} {} {}", meta.size(), meta.mtime(), meta.mtime_nsec()));
+                hash.update(format!(
+                    "{} {} {}",
+                    meta.size(),
+                    meta.mtime(),
+                    meta.mtime_nsec()
+                ));
             }
         }
         Ok(hex(&hash.finalize()))
@@ -175,7 +194,10 @@ pub fn build(spec: &ImageSpec, dir: &Path) -> Result<PathBuf> {
 
 /// Writes the layer and returns its digest.
 fn write_layer(entries: &[Entry], file: &File) -> io::Result<String> {
-    let mut tar = tar::Builder::new(Hashing { inner: io::BufWriter::new(file), hash: Sha256::new() });
+    let mut tar = tar::Builder::new(Hashing {
+        inner: io::BufWriter::new(file),
+        hash: Sha256::new(),
+    });
     for entry in entries {
         match entry {
             Entry::Program { to, from } => {
@@ -232,7 +254,10 @@ fn architecture() -> &'static str {
 
 /// The shared libraries that a program loads, and its loader.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let text = output("list the libraries of a program", Command::new("ldd").arg(program))?;
+    let text = output(
+        "list the libraries of a program",
+        Command::new("ldd").arg(program),
+    )?;
     Ok(parse_ldd(&text))
 }
 
@@ -241,7 +266,11 @@ fn parse_ldd(text: &str) -> Vec<PathBuf> {
         .filter_map(|line| {
             // `libm.so.6 => /lib/libm.so.6 (0x...)`, or `/lib64/ld-linux-x86-64.so.2 (0x...)` for the loader.
             let found = line.split_once("=>").map_or(line, |(_, found)| found);
-            found.split_whitespace().next().filter(|path| path.starts_with('/')).map(PathBuf::from)
+            found
+                .split_whitespace()
+                .next()
+                .filter(|path| path.starts_with('/'))
+                .map(PathBuf::from)
         })
         .collect()
 }
@@ -281,17 +310,28 @@ pub fn reference(archive: &Path) -> Result<String> {
     let mut tar = tar::Archive::new(File::open(archive).map_err(failed())?);
     for entry in tar.entries().map_err(failed())? {
         let mut entry = entry.map_err(failed())?;
-        if entry.path().is_ok_and(|path| path.as_os_str() == "manifest.json") {
+        if entry
+            .path()
+            .is_ok_and(|path| path.as_os_str() == "manifest.json")
+        {
             let mut text = String::new();
             entry.read_to_string(&mut text).map_err(failed())?;
-            let manifest: serde_json::Value = serde_json::from_str(&text)
-                .map_err(|source| Error::BadRecord { path: archive.to_path_buf(), source })?;
-            if let Some(reference) = manifest.pointer("/0/RepoTags/0").and_then(serde_json::Value::as_str) {
+            let manifest: serde_json::Value =
+                serde_json::from_str(&text).map_err(|source| Error::BadRecord {
+                    path: archive.to_path_buf(),
+                    source,
+                })?;
+            if let Some(reference) = manifest
+                .pointer("/0/RepoTags/0")
+                .and_then(serde_json::Value::as_str)
+            {
                 return Ok(reference.to_owned());
             }
         }
     }
-    Err(failed()(io::Error::other("it has no manifest.json that names a reference")))
+    Err(failed()(io::Error::other(
+        "it has no manifest.json that names a reference",
+    )))
 }
 
 #[cfg(test)]
@@ -301,7 +341,9 @@ mod tests {
     fn spec(dir: &Path) -> ImageSpec {
         let program = dir.join("program");
         fs::write(&program, "#!/bin/sh\n").unwrap();
-        ImageSpec::new("docker.io/local/test:1", &["/program"]).program("/program", &program).link("/bin/sh", "/program")
+        ImageSpec::new("docker.io/local/test:1", &["/program"])
+            .program("/program", &program)
+            .link("/bin/sh", "/program")
     }
 
     #[test]
@@ -321,7 +363,10 @@ mod tests {
         assert_eq!(reference(&archive).unwrap(), "docker.io/local/test:1");
         let mut config = serde_json::Value::Null;
         let mut layer = Vec::new();
-        for entry in tar::Archive::new(File::open(&archive).unwrap()).entries().unwrap() {
+        for entry in tar::Archive::new(File::open(&archive).unwrap())
+            .entries()
+            .unwrap()
+        {
             let mut entry = entry.unwrap();
             match entry.path().unwrap().to_str().unwrap() {
                 "config.json" => config = serde_json::from_reader(entry).unwrap(),
@@ -331,7 +376,10 @@ mod tests {
                 _ => {}
             }
         }
-        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", hex(&Sha256::digest(&layer))));
+        assert_eq!(
+            config["rootfs"]["diff_ids"][0],
+            format!("sha256:{}", hex(&Sha256::digest(&layer)))
+        );
         let names: Vec<_> = tar::Archive::new(&layer[..])
             .entries()
             .unwrap()
@@ -343,13 +391,22 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = ImageSpec::new("docker.io/local/test:1", &["/x"]).program("/x", Path::new("/nowhere/x"));
-        assert!(build(&spec, dir.path()).unwrap_err().to_string().contains("/nowhere/x"));
+        let spec = ImageSpec::new("docker.io/local/test:1", &["/x"])
+            .program("/x", Path::new("/nowhere/x"));
+        assert!(
+            build(&spec, dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("/nowhere/x")
+        );
     }
 
     #[test]
     fn libraries_and_loader_are_read_from_ldd() {
         let text = "\tlinux-vdso.so.1 (0x1)\n\tlibm.so.6 => /lib/x/libm.so.6 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
-        assert_eq!(parse_ldd(text), ["/lib/x/libm.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from));
+        assert_eq!(
+            parse_ldd(text),
+            ["/lib/x/libm.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from)
+        );
     }
 }

@@ -64,7 +64,8 @@ impl ImageSet {
     pub fn images(self, bins: &Bins) -> Result<Vec<ImageSpec>> {
         Ok(match self {
             Self::Base => vec![
-                ImageSpec::new(SANDBOX_IMAGE, &[BUSYBOX, "sleep", "infinity"]).program(BUSYBOX, Path::new(BUSYBOX)),
+                ImageSpec::new(SANDBOX_IMAGE, &[BUSYBOX, "sleep", "infinity"])
+                    .program(BUSYBOX, Path::new(BUSYBOX)),
                 with_busybox(ImageSpec::new(BUSYBOX_IMAGE, &["/bin/sh"]))?
                     // vCluster's helper for the pods of a tenant's StatefulSets needs sh, and names this one.
                     .also("mirror.gcr.io/library/alpine:3.20"),
@@ -75,7 +76,10 @@ impl ImageSet {
             ],
             Self::EnvoyGateway => vec![
                 ImageSpec::new(GATEWAY_IMAGE, &["/usr/local/bin/envoy-gateway"])
-                    .program("/usr/local/bin/envoy-gateway", &bins.path(Part::EnvoyGateway))
+                    .program(
+                        "/usr/local/bin/envoy-gateway",
+                        &bins.path(Part::EnvoyGateway),
+                    )
                     .user(NOBODY),
                 with_busybox(ImageSpec::new(ENVOY_IMAGE, &["/usr/local/bin/envoy"]))?
                     .linked_program("/usr/local/bin/envoy", &bins.path(Part::Envoy))?
@@ -87,27 +91,41 @@ impl ImageSet {
                     .user(NOBODY),
             ],
             Self::Vcluster => {
-                let kubernetes = |version: KubernetesVersion, apiserver: Part, controller_manager: Part| {
-                    let name = format!("ghcr.io/loft-sh/kubernetes:{}", version.git_version());
-                    with_busybox(ImageSpec::new(name, &["/bin/sh"])).map(|image| {
-                        image
-                            .program("/kubernetes/kube-apiserver", &bins.path(apiserver))
-                            .program("/kubernetes/kube-controller-manager", &bins.path(controller_manager))
-                            .program("/kubernetes/kine", &bins.path(Part::Kine))
-                            .program("/kubernetes/helm", &bins.path(Part::Helm))
-                    })
-                };
+                let kubernetes =
+                    |version: KubernetesVersion, apiserver: Part, controller_manager: Part| {
+                        let name = format!("ghcr.io/loft-sh/kubernetes:{}", version.git_version());
+                        with_busybox(ImageSpec::new(name, &["/bin/sh"])).map(|image| {
+                            image
+                                .program("/kubernetes/kube-apiserver", &bins.path(apiserver))
+                                .program(
+                                    "/kubernetes/kube-controller-manager",
+                                    &bins.path(controller_manager),
+                                )
+                                .program("/kubernetes/kine", &bins.path(Part::Kine))
+                                .program("/kubernetes/helm", &bins.path(Part::Helm))
+                        })
+                    };
                 vec![
-                    kubernetes(KubernetesVersion::Current, Part::KubeApiserver, Part::KubeControllerManager)?,
+                    kubernetes(
+                        KubernetesVersion::Current,
+                        Part::KubeApiserver,
+                        Part::KubeControllerManager,
+                    )?,
                     kubernetes(
                         KubernetesVersion::Previous,
                         Part::KubeApiserverPrevious,
                         Part::KubeControllerManagerPrevious,
                     )?,
-                    with_busybox(ImageSpec::new("ghcr.io/loft-sh/vcluster-oss:0.36.1", &["/vcluster", "start"]))?
-                        .program("/vcluster", &bins.path(Part::Vcluster)),
-                    with_busybox(ImageSpec::new("registry.k8s.io/etcd:3.6.8-0", &["/usr/local/bin/etcd"]))?
-                        .program("/usr/local/bin/etcd", &bins.path(Part::Etcd)),
+                    with_busybox(ImageSpec::new(
+                        "ghcr.io/loft-sh/vcluster-oss:0.36.1",
+                        &["/vcluster", "start"],
+                    ))?
+                    .program("/vcluster", &bins.path(Part::Vcluster)),
+                    with_busybox(ImageSpec::new(
+                        "registry.k8s.io/etcd:3.6.8-0",
+                        &["/usr/local/bin/etcd"],
+                    ))?
+                    .program("/usr/local/bin/etcd", &bins.path(Part::Etcd)),
                 ]
             }
         })
@@ -116,10 +134,15 @@ impl ImageSet {
 
 /// Adds busybox under the names of all that it can do.
 fn with_busybox(image: ImageSpec) -> Result<ImageSpec> {
-    let names = output("list what busybox can do", Command::new(BUSYBOX).arg("--list"))?;
+    let names = output(
+        "list what busybox can do",
+        Command::new(BUSYBOX).arg("--list"),
+    )?;
     let image = image.program(BUSYBOX, Path::new(BUSYBOX));
     Ok(names
         .lines()
         .filter(|&name| name != "busybox")
-        .fold(image, |image, name| image.link(&format!("/bin/{name}"), BUSYBOX)))
+        .fold(image, |image, name| {
+            image.link(&format!("/bin/{name}"), BUSYBOX)
+        }))
 }

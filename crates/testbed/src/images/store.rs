@@ -29,7 +29,12 @@ const KEPT: usize = 4;
 /// Makes the store that holds `archives`, or finds it. `images` is the cache's folder for images.
 ///
 /// To be called from the main thread, as [`Daemon::spawn`].
-pub fn ensure(archives: &[PathBuf], bins: &Bins, images: &Path, progress: Progress) -> Result<PathBuf> {
+pub fn ensure(
+    archives: &[PathBuf],
+    bins: &Bins,
+    images: &Path,
+    progress: Progress,
+) -> Result<PathBuf> {
     let stores = images.join("stores");
     fs::create_dir_all(&stores).map_err(Error::file("create", &stores))?;
     let store = stores.join(key(archives, bins));
@@ -38,15 +43,26 @@ pub fn ensure(archives: &[PathBuf], bins: &Bins, images: &Path, progress: Progre
         return Ok(store);
     }
     let started = Instant::now();
-    let staging = tempfile::tempdir_in(&stores).map_err(Error::file("create a directory in", &stores))?;
+    let staging =
+        tempfile::tempdir_in(&stores).map_err(Error::file("create a directory in", &stores))?;
     unpack(archives, bins, staging.path())?;
     match fs::rename(staging.path().join("root"), &store) {
         Ok(()) => {}
         // Another `up` was faster.
         Err(_) if store.exists() => {}
-        Err(source) => return Err(Error::File { action: "move into place", path: store, source }),
+        Err(source) => {
+            return Err(Error::File {
+                action: "move into place",
+                path: store,
+                source,
+            });
+        }
     }
-    progress.say(&format!("unpacked {} images for the nodes in {:.1} s", archives.len(), started.elapsed().as_secs_f32()));
+    progress.say(&format!(
+        "unpacked {} images for the nodes in {:.1} s",
+        archives.len(),
+        started.elapsed().as_secs_f32()
+    ));
     prune(&stores, &store);
     Ok(store)
 }
@@ -54,10 +70,18 @@ pub fn ensure(archives: &[PathBuf], bins: &Bins, images: &Path, progress: Progre
 /// Gives a node its data directory at `to`, which must not exist yet.
 pub fn copy(store: &Path, to: &Path) -> Result<()> {
     let what = "give the node its images";
-    let linked = output(what, Command::new("cp").arg("--archive").arg("--link").args([store, to]));
+    let linked = output(
+        what,
+        Command::new("cp")
+            .arg("--archive")
+            .arg("--link")
+            .args([store, to]),
+    );
     if linked.is_err() {
         // Links need both to be on one file system.
-        fs::remove_dir_all(to).or_else(ignore_missing).map_err(Error::file("remove", to))?;
+        fs::remove_dir_all(to)
+            .or_else(ignore_missing)
+            .map_err(Error::file("remove", to))?;
         output(what, Command::new("cp").arg("--archive").args([store, to]))?;
     }
     for database in DATABASES {
@@ -68,15 +92,26 @@ pub fn copy(store: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-const DATABASES: [&str; 2] =
-    ["io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshotter.v1.overlayfs/metadata.db"];
+const DATABASES: [&str; 2] = [
+    "io.containerd.metadata.v1.bolt/meta.db",
+    "io.containerd.snapshotter.v1.overlayfs/metadata.db",
+];
 
 /// Loads an archive into containerd inside `sandbox`.
 pub fn import(sandbox: &Sandbox, ctr: &Path, archive: &Path) -> Result<()> {
     let (ctr, file) = (ctr.display().to_string(), archive.display().to_string());
     sandbox.run(
         &format!("load the image archive {file}"),
-        [&ctr, "--address", containerd::SOCKET, "--namespace", "k8s.io", "images", "import", &file],
+        [
+            &ctr,
+            "--address",
+            containerd::SOCKET,
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+            &file,
+        ],
     )?;
     Ok(())
 }
@@ -100,7 +135,10 @@ fn unpack(archives: &[PathBuf], bins: &Bins, dir: &Path) -> Result<()> {
         ),
     )?;
     let program = bins.path(Part::Containerd);
-    let spec = sandbox.daemon("containerd", &program, dir).arg("--config").arg(config.display().to_string());
+    let spec = sandbox
+        .daemon("containerd", &program, dir)
+        .arg("--config")
+        .arg(config.display().to_string());
     let mut daemon = Daemon::spawn(spec)?;
     let ctr = bins.path(Part::Ctr);
     wait_for_containerd(&sandbox, &ctr, &mut daemon)?;
@@ -119,16 +157,32 @@ fn unpack(archives: &[PathBuf], bins: &Bins, dir: &Path) -> Result<()> {
 /// Waits until containerd inside `sandbox` answers.
 pub fn wait_for_containerd(sandbox: &Sandbox, ctr: &Path, daemon: &mut Daemon) -> Result<()> {
     let ctr = ctr.display().to_string();
-    wait_until("containerd answering on its socket", START_LIMIT, &mut [daemon], || {
-        Ok(sandbox.run("ask containerd", [&ctr, "--address", containerd::SOCKET, "version"]).is_ok())
-    })
+    wait_until(
+        "containerd answering on its socket",
+        START_LIMIT,
+        &mut [daemon],
+        || {
+            Ok(sandbox
+                .run(
+                    "ask containerd",
+                    [&ctr, "--address", containerd::SOCKET, "version"],
+                )
+                .is_ok())
+        },
+    )
 }
 
 fn key(archives: &[PathBuf], bins: &Bins) -> String {
-    let mut names: Vec<_> = archives.iter().filter_map(|path| path.file_name()).collect();
+    let mut names: Vec<_> = archives
+        .iter()
+        .filter_map(|path| path.file_name())
+        .collect();
     names.sort_unstable();
     let mut hash = Sha256::new();
-    hash.update(format!("{names:?} {:?}", bins.dir(Part::Containerd).file_name()));
+    hash.update(format!(
+        "{names:?} {:?}",
+        bins.dir(Part::Containerd).file_name()
+    ));
     archive::hex(&hash.finalize()[..8])
 }
 
@@ -142,12 +196,19 @@ fn touch(store: &Path) {
 
 /// Removes what is long unused. A store that cannot be removed is tried again by the next `up`.
 fn prune(stores: &Path, keep: &Path) {
-    let Ok(entries) = fs::read_dir(stores) else { return };
+    let Ok(entries) = fs::read_dir(stores) else {
+        return;
+    };
     let mut found: Vec<_> = entries
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path != keep && !is_staging(path))
-        .filter_map(|path| Some((fs::metadata(&path).and_then(|meta| meta.modified()).ok()?, path)))
+        .filter_map(|path| {
+            Some((
+                fs::metadata(&path).and_then(|meta| meta.modified()).ok()?,
+                path,
+            ))
+        })
         .collect();
     found.sort();
     let surplus = (found.len() + 1).saturating_sub(KEPT);
@@ -157,9 +218,14 @@ fn prune(stores: &Path, keep: &Path) {
 }
 
 fn is_staging(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    if error.kind() == std::io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }

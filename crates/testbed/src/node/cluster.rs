@@ -8,8 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{AgentConfig, AgentNode, zone::Zone},
     addons::Addon,
+    agent::{AgentConfig, AgentNode, zone::Zone},
     control_plane::{CONTROL_PLANE_PARTS, ControlPlane, ControlPlaneOptions},
     dirs,
     error::{Error, Result},
@@ -36,7 +36,8 @@ const READY_LIMIT: u32 = 120;
 const BASE: &str = include_str!("../../../../e2e/manifests/cluster.yaml");
 
 /// What a cluster with nodes is to be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NodeOptions {
     /// How many nodes, from 1 to [`MAX_NODES`].
     pub nodes: u8,
@@ -46,6 +47,17 @@ pub struct NodeOptions {
     pub audit: bool,
     /// What is installed beside the cluster's own needs.
     pub addons: Vec<Addon>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            route_pods: true,
+            audit: false,
+            addons: Vec::new(),
+        }
+    }
 }
 
 /// A running cluster; dropping it ends it.
@@ -74,7 +86,10 @@ impl NodeOptions {
     /// Fails early when the options make no cluster, or this machine cannot run one.
     pub(crate) fn check(&self, progress: Progress) -> Result<()> {
         if !(1..=MAX_NODES).contains(&self.nodes) {
-            return Err(Error::BadNodeCount { count: self.nodes, most: MAX_NODES });
+            return Err(Error::BadNodeCount {
+                count: self.nodes,
+                most: MAX_NODES,
+            });
         }
         check_requirements(progress)
     }
@@ -84,13 +99,25 @@ impl NodeOptions {
     ///
     /// # Errors
     /// What could not be started, with the end of its log.
-    pub(crate) fn start(&self, name: &ClusterName, dir: &Path, bins: &Bins, progress: Progress) -> Result<NodeCluster> {
+    pub(crate) fn start(
+        &self,
+        name: &ClusterName,
+        dir: &Path,
+        bins: &Bins,
+        progress: Progress,
+    ) -> Result<NodeCluster> {
         NodeCluster::start(self, name, dir, bins, progress)
     }
 }
 
 impl NodeCluster {
-    fn start(options: &NodeOptions, name: &ClusterName, dir: &Path, bins: &Bins, progress: Progress) -> Result<Self> {
+    fn start(
+        options: &NodeOptions,
+        name: &ClusterName,
+        dir: &Path,
+        bins: &Bins,
+        progress: Progress,
+    ) -> Result<Self> {
         let store = ensure_store(options, bins, progress)?;
         let lan = lan::reserve(name)?;
         let lan_sandbox = Sandbox::start(&format!("{name}-lan"), dir)?;
@@ -103,19 +130,38 @@ impl NodeCluster {
             .collect::<Result<Vec<_>>>()?;
         route(lan, &lan_sandbox, &nodes, options.route_pods)?;
         let base = base_manifests(lan, &nodes);
-        let control_plane = ControlPlane::start(control_plane_options(options, name, lan, &lan_sandbox), bins, dir, |kubeconfig, _| {
-            Kubectl::new(bins, kubeconfig).apply("make the cluster's own objects", &base)
-        })?;
-        let proxy = control_plane.authority().client("kube-proxy", "system:kube-proxy", None)?;
+        let control_plane = ControlPlane::start(
+            control_plane_options(options, name, lan, &lan_sandbox),
+            bins,
+            dir,
+            |kubeconfig, _| {
+                Kubectl::new(bins, kubeconfig).apply("make the cluster's own objects", &base)
+            },
+        )?;
+        let proxy = control_plane
+            .authority()
+            .client("kube-proxy", "system:kube-proxy", None)?;
         let proxy = control_plane.kubeconfig_for("kube-proxy.kubeconfig", &proxy)?;
         for node in &mut nodes {
             node.join(&control_plane, bins, &proxy)?;
         }
         let agent = Daemon::spawn(agent(dir, lan, &nodes, &control_plane)?)?;
-        let mut cluster = Self { agent, name_server, nodes, control_plane, lan_sandbox, ctr: bins.path(Part::Ctr) };
+        let mut cluster = Self {
+            agent,
+            name_server,
+            nodes,
+            control_plane,
+            lan_sandbox,
+            ctr: bins.path(Part::Ctr),
+        };
 
         let kubectl = Kubectl::new(bins, cluster.control_plane.kubeconfig());
-        let ready = kubectl.wait("wait for the nodes to be Ready", "condition=Ready", &["node", "--all"], READY_LIMIT);
+        let ready = kubectl.wait(
+            "wait for the nodes to be Ready",
+            "condition=Ready",
+            &["node", "--all"],
+            READY_LIMIT,
+        );
         // A daemon that has ended tells more than the wait that it made fail.
         cluster.check()?;
         ready?;
@@ -138,7 +184,10 @@ impl NodeCluster {
 
     /// The nodes' names and the processes that hold their namespaces.
     pub fn node_processes(&self) -> Vec<(String, u32)> {
-        self.nodes.iter().map(|node| (node.name().to_owned(), node.sandbox.init())).collect()
+        self.nodes
+            .iter()
+            .map(|node| (node.name().to_owned(), node.sandbox.init()))
+            .collect()
     }
 }
 
@@ -156,7 +205,9 @@ impl RunningCluster for NodeCluster {
     }
 
     fn load_image(&mut self, archive: &Path) -> Result<()> {
-        self.nodes.iter().try_for_each(|node| store::import(&node.sandbox, &self.ctr, archive))
+        self.nodes
+            .iter()
+            .try_for_each(|node| store::import(&node.sandbox, &self.ctr, archive))
     }
 }
 
@@ -184,11 +235,17 @@ fn ensure_store(options: &NodeOptions, bins: &Bins, progress: Progress) -> Resul
 /// Lets the control plane reach Services and pods, as webhooks need, and the nodes one another's pods.
 fn route(lan: Lan, lan_sandbox: &Sandbox, nodes: &[Node], route_pods: bool) -> Result<()> {
     let services = (lan::SERVICE_RANGE.to_owned(), lan.node(0));
-    let pods: Vec<_> = (0..).zip(nodes).map(|(number, _)| (lan::pod_range(number), lan.node(number))).collect();
+    let pods: Vec<_> = (0..)
+        .zip(nodes)
+        .map(|(number, _)| (lan::pod_range(number), lan.node(number)))
+        .collect();
     lan::add_routes(lan_sandbox, pods.iter().chain([&services]))?;
     if route_pods {
         for (own, node) in (0..).zip(nodes) {
-            lan::add_routes(&node.sandbox, pods.iter().filter(|(_, via)| *via != lan.node(own)))?;
+            lan::add_routes(
+                &node.sandbox,
+                pods.iter().filter(|(_, via)| *via != lan.node(own)),
+            )?;
         }
     }
     Ok(())
@@ -204,7 +261,12 @@ fn base_manifests(lan: Lan, nodes: &[Node]) -> String {
     text
 }
 
-fn control_plane_options(options: &NodeOptions, name: &ClusterName, lan: Lan, sandbox: &Sandbox) -> ControlPlaneOptions {
+fn control_plane_options(
+    options: &NodeOptions,
+    name: &ClusterName,
+    lan: Lan,
+    sandbox: &Sandbox,
+) -> ControlPlaneOptions {
     ControlPlaneOptions {
         address: IpAddr::V4(lan.control_plane()),
         port: Some(API_PORT),
@@ -224,12 +286,19 @@ fn agent(dir: &Path, lan: Lan, nodes: &[Node], control_plane: &ControlPlane) -> 
         volumes: volumes(dir),
         nodes: nodes
             .iter()
-            .map(|node| AgentNode { name: node.name().to_owned(), process: node.sandbox.init() })
+            .map(|node| AgentNode {
+                name: node.name().to_owned(),
+                process: node.sandbox.init(),
+            })
             .collect(),
     };
     let path = dir.join("agent.json");
-    let text = serde_json::to_string_pretty(&config)
-        .map_err(|source| Error::BadRecord { path: path.clone(), source })?;
+    let text = serde_json::to_string_pretty(&config).map_err(|source| Error::BadRecord {
+        path: path.clone(),
+        source,
+    })?;
     write_private(&path, &text)?;
-    Ok(DaemonSpec::new("agent", testbed_program()?, dir).arg("agent").arg(path.display().to_string()))
+    Ok(DaemonSpec::new("agent", testbed_program()?, dir)
+        .arg("agent")
+        .arg(path.display().to_string()))
 }

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -87,8 +87,14 @@ impl Lan {
              ip address add {machine}/24 dev {device}\n\
              ip link set {device} up"
         );
-        output("link the machine to the cluster's LAN", Command::new("sh").args(["-euc", &script]))?;
-        control_plane.network("link the machine to the cluster's LAN", "ip link set machine master lan up")?;
+        output(
+            "link the machine to the cluster's LAN",
+            Command::new("sh").args(["-euc", &script]),
+        )?;
+        control_plane.network(
+            "link the machine to the cluster's LAN",
+            "ip link set machine master lan up",
+        )?;
         Ok(())
     }
 
@@ -131,7 +137,9 @@ pub(crate) fn add_routes<'a>(
     sandbox: &Sandbox,
     routes: impl Iterator<Item = &'a (String, Ipv4Addr)>,
 ) -> Result<()> {
-    let script: Vec<_> = routes.map(|(range, via)| format!("ip route replace {range} via {via}")).collect();
+    let script: Vec<_> = routes
+        .map(|(range, via)| format!("ip route replace {range} via {via}"))
+        .collect();
     if !script.is_empty() {
         sandbox.network("route between the nodes", &script.join("\n"))?;
     }
@@ -141,7 +149,10 @@ pub(crate) fn add_routes<'a>(
 /// Takes a LAN that no other cluster has, and records whose it is until [`release`].
 pub(crate) fn reserve(cluster: &ClusterName) -> Result<Lan> {
     let (dir, _lock) = reservations()?;
-    let in_use = output("list this machine's addresses", Command::new("ip").args(["-oneline", "-4", "address"]))?;
+    let in_use = output(
+        "list this machine's addresses",
+        Command::new("ip").args(["-oneline", "-4", "address"]),
+    )?;
     for index in 1..=u8::MAX {
         let file = dir.join(index.to_string());
         let lan = Lan::new(index);
@@ -160,13 +171,26 @@ pub(crate) fn reserve(cluster: &ClusterName) -> Result<Lan> {
 /// Gives back what [`reserve`] took, if anything.
 pub(crate) fn release(cluster: &ClusterName) -> Result<()> {
     let (dir, _lock) = reservations()?;
-    for entry in fs::read_dir(&dir).map_err(Error::file("read", &dir))?.flatten() {
-        let file = entry.path();
-        if fs::read_to_string(&file).is_ok_and(|owner| owner == cluster.as_str()) {
-            fs::remove_file(&file).map_err(Error::file("remove", &file))?;
-        }
-    }
-    Ok(())
+    held(&dir, cluster)?
+        .iter()
+        .try_for_each(|file| fs::remove_file(file).map_err(Error::file("remove", file)))
+}
+
+/// The files that record what a cluster holds.
+pub(crate) fn reserved_by(cluster: &ClusterName) -> Result<Vec<PathBuf>> {
+    let (dir, _lock) = reservations()?;
+    held(&dir, cluster)
+}
+
+fn held(dir: &Path, cluster: &ClusterName) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).map_err(Error::file("read", dir))?;
+    let owned =
+        |file: &PathBuf| fs::read_to_string(file).is_ok_and(|owner| owner == cluster.as_str());
+    Ok(entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(owned)
+        .collect())
 }
 
 /// The folder of reservations, and the lock on it, held until it is dropped.
@@ -203,7 +227,10 @@ mod tests {
     #[test]
     fn two_lans_share_no_address_and_no_device() {
         let (one, two) = (Lan::new(1), Lan::new(2));
-        assert!(one.pool().all(|address| two.pool().all(|other| other != address)));
+        assert!(
+            one.pool()
+                .all(|address| two.pool().all(|other| other != address))
+        );
         assert_ne!(one.machine_device(), two.machine_device());
         assert!(Lan::new(255).machine_device().len() <= 15);
     }

@@ -54,21 +54,41 @@ impl Node {
             fs::create_dir_all(&path).map_err(Error::file("create", path))?;
         }
         store::copy(store, &dir.join("containerd"))?;
-        write_json(&dir.join("cni/10-testbed.conflist"), &cni::config(&pod_range(number)))?;
+        write_json(
+            &dir.join("cni/10-testbed.conflist"),
+            &cni::config(&pod_range(number)),
+        )?;
         write(&dir.join("containerd.toml"), &containerd::config())?;
-        write(&dir.join("resolv.conf"), &format!("nameserver {}\n", lan.control_plane()))?;
+        write(
+            &dir.join("resolv.conf"),
+            &format!("nameserver {}\n", lan.control_plane()),
+        )?;
 
         let sandbox = Sandbox::start(&name, &dir)?;
         lan.join(control_plane, &sandbox, number)?;
-        sandbox.script("set up the node's disks", &disks(&dir, &volumes(cluster_dir)))?;
-        let path = format!("{}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", bins.dir(Part::ContainerdShim).display());
+        sandbox.script(
+            "set up the node's disks",
+            &disks(&dir, &volumes(cluster_dir)),
+        )?;
+        let path = format!(
+            "{}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+            bins.dir(Part::ContainerdShim).display()
+        );
         let runtime = sandbox
             .daemon("containerd", &bins.path(Part::Containerd), &dir)
             .arg("--config")
             .arg(dir.join("containerd.toml").display().to_string())
             .env("PATH", path);
         let daemons = vec![Daemon::spawn(runtime)?];
-        Ok(Self { name, number, address: lan.node(number), dir, cgroup, daemons, sandbox })
+        Ok(Self {
+            name,
+            number,
+            address: lan.node(number),
+            dir,
+            cgroup,
+            daemons,
+            sandbox,
+        })
     }
 
     /// The Node object as the testbed makes it before the kubelet does: then its pod range is known from the start,
@@ -84,29 +104,56 @@ impl Node {
     }
 
     /// Starts kubelet and kube-proxy, which make the node Ready some seconds later.
-    pub(crate) fn join(&mut self, control_plane: &ControlPlane, bins: &Bins, proxy: &Path) -> Result<()> {
+    pub(crate) fn join(
+        &mut self,
+        control_plane: &ControlPlane,
+        bins: &Bins,
+        proxy: &Path,
+    ) -> Result<()> {
         if let Some(runtime) = self.daemons.first_mut() {
             store::wait_for_containerd(&self.sandbox, &bins.path(Part::Ctr), runtime)?;
         }
         let authority = control_plane.authority();
         let identity = authority.kubelet(&self.name)?;
-        let kubeconfig = control_plane.kubeconfig_for(&format!("{}.kubeconfig", self.name), &identity)?;
+        let kubeconfig =
+            control_plane.kubeconfig_for(&format!("{}.kubeconfig", self.name), &identity)?;
         let serving = authority.server(
             &format!("kubelet-{}-serving", self.name),
             std::slice::from_ref(&self.name),
             &[IpAddr::V4(self.address)],
         )?;
         let config = self.dir.join("kubelet.json");
-        write_json(&config, &kubelet::config(&authority.pair.cert, &serving.cert, &serving.key, &self.cgroup.path()))?;
+        write_json(
+            &config,
+            &kubelet::config(
+                &authority.pair.cert,
+                &serving.cert,
+                &serving.key,
+                &self.cgroup.path(),
+            ),
+        )?;
         let kubelet = self
             .sandbox
             .daemon("kubelet", &bins.path(Part::Kubelet), &self.dir)
-            .args(["--config", &config.display().to_string(), "--kubeconfig", &kubeconfig.display().to_string()])
-            .args(["--hostname-override", &self.name, "--node-ip", &self.address.to_string()]);
+            .args([
+                "--config",
+                &config.display().to_string(),
+                "--kubeconfig",
+                &kubeconfig.display().to_string(),
+            ])
+            .args([
+                "--hostname-override",
+                &self.name,
+                "--node-ip",
+                &self.address.to_string(),
+            ]);
         self.daemons.push(Daemon::spawn(kubelet)?);
 
         let config = self.dir.join("kube-proxy.json");
-        write_json(&config, &kube_proxy::config(proxy, &self.name, self.address))?;
+        write_json(
+            &config,
+            &kube_proxy::config(proxy, &self.name, self.address),
+        )?;
         let proxy = self
             .sandbox
             .daemon("kube-proxy", &bins.path(Part::KubeProxy), &self.dir)

@@ -10,6 +10,7 @@ pub mod lan;
 mod machine;
 mod requirements;
 pub(crate) mod sandbox;
+pub(crate) mod traces;
 
 pub use cluster::NodeOptions;
 pub(crate) use cluster::remove_leftovers;

@@ -32,17 +32,31 @@ impl Sandbox {
     /// Starts a sandbox whose host name is `name`. To be called from the main thread, as [`Daemon::spawn`].
     pub fn start(name: &str, dir: &Path) -> Result<Self> {
         let spec = DaemonSpec::new(format!("sandbox-{name}"), "unshare", dir)
-            .args(["--mount", "--propagation", "private", "--net", "--uts", "--ipc", "--pid", "--fork"])
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "--net",
+                "--uts",
+                "--ipc",
+                "--pid",
+                "--fork",
+            ])
             .args(["--kill-child", "--mount-proc"])
             // An init that ignores SIGCHLD has its orphans reaped by the kernel.
             .args(["env", "--ignore-signal=CHLD", "sleep", "infinity"]);
         let mut daemon = Daemon::spawn(spec)?;
         let mut init = None;
         let outer = daemon.pid();
-        wait_until(&format!("the start of sandbox {name}"), START_LIMIT, &mut [&mut daemon], || {
-            init = init_of(outer);
-            Ok(init.is_some())
-        })?;
+        wait_until(
+            &format!("the start of sandbox {name}"),
+            START_LIMIT,
+            &mut [&mut daemon],
+            || {
+                init = init_of(outer);
+                Ok(init.is_some())
+            },
+        )?;
         let init = init.ok_or_else(|| Error::Timeout {
             what: format!("the start of sandbox {name}"),
             limit: START_LIMIT,
@@ -68,7 +82,10 @@ impl Sandbox {
 
     /// Runs a command inside to its end and returns its output.
     pub fn run<const N: usize>(&self, what: &str, command: [&str; N]) -> Result<String> {
-        output(what, Command::new("nsenter").args(enter(self.init)).args(command))
+        output(
+            what,
+            Command::new("nsenter").args(enter(self.init)).args(command),
+        )
     }
 
     /// Runs a shell script inside, stopping at its first failure.
@@ -79,12 +96,17 @@ impl Sandbox {
     /// Runs a shell script in the sandbox's network, but with the machine's processes and files in sight.
     pub fn network(&self, what: &str, script: &str) -> Result<String> {
         let netns = format!("--net={}", self.netns().display());
-        output(what, Command::new("nsenter").args([&netns, "sh", "-euc", script]))
+        output(
+            what,
+            Command::new("nsenter").args([&netns, "sh", "-euc", script]),
+        )
     }
 
     /// A daemon that runs inside, logging to `dir/logs`.
     pub fn daemon(&self, name: &str, program: &Path, dir: &Path) -> DaemonSpec {
-        DaemonSpec::new(name, "nsenter", dir).args(enter(self.init)).arg(program.display().to_string())
+        DaemonSpec::new(name, "nsenter", dir)
+            .args(enter(self.init))
+            .arg(program.display().to_string())
     }
 
     /// Kills everything inside and waits until it is gone.
