@@ -263,3 +263,138 @@ impl PublicAccess {
             .unwrap_or_else(|| self.namespace_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{DnsLabel, Hostname, ObjectName};
+    use proptest::prelude::*;
+
+    const NAME: &str = "[a-z]([-a-z0-9]{0,28}[a-z0-9])?";
+    const NAMESPACE: &str = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?";
+
+    fn longest_domain() -> String {
+        let labels = "a".repeat(63);
+        let domain = format!("{labels}.{labels}.{labels}.{}", "a".repeat(21));
+        assert_eq!(domain.len(), crate::schema::MAX_DOMAIN);
+        domain
+    }
+
+    #[test]
+    fn names_never_change() {
+        assert_eq!(host_namespace("team-a", "demo"), "byon-demo-1960e37c");
+        assert_eq!(
+            control_plane_hostname("team-a", "demo", "clusters.example.com"),
+            "demo-1960e37c.clusters.example.com"
+        );
+        assert_eq!(
+            hostname_claim("demo.example.com"),
+            "hostname-b80da7a7f7591735cd5304a2fbb8c9de5f0583ad"
+        );
+        assert_eq!(kubeconfig_secret("demo"), "demo-kubeconfig");
+        assert_eq!(control_plane_gateway("r-kubebyon"), "r-kubebyon-gateway");
+        assert_eq!(
+            platform_gateway("r-kubebyon"),
+            "r-kubebyon-platform-gateway"
+        );
+        assert_eq!(
+            workload_gateway("r-kubebyon"),
+            "r-kubebyon-workload-gateway"
+        );
+        assert_eq!(workload_tls_secret("r-kubebyon"), "r-kubebyon-workload-tls");
+        assert_eq!(shard("tls", 0), "tls");
+        assert_eq!(shard("tls", 1), "tls-2");
+    }
+
+    #[test]
+    fn the_parts_of_a_hash_are_kept_apart() {
+        assert_ne!(object_hash("a", "b-c"), object_hash("a-b", "c"));
+    }
+
+    #[test]
+    fn a_gateway_is_where_the_spec_or_the_default_says() {
+        let mut access: PublicAccess = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "public", "namespace": "system"},
+            "spec": {
+                "provider": "GatewayAPI",
+                "controlPlane": {"domain": "clusters.example.com"},
+                "gatewayAPI": {"gatewayClassName": "eg", "platform": {"namespace": "edge", "name": "site"}},
+            },
+        }))
+        .expect("a PublicAccess");
+        let at = |namespace: &str, name: &str| GatewayName {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        assert_eq!(
+            access.control_plane_gateway(),
+            at("system", "public-gateway")
+        );
+        assert_eq!(access.platform_gateway(), at("edge", "site"));
+        assert_eq!(
+            access.workload_gateway(),
+            at("system", "public-workload-gateway")
+        );
+        access.spec.gateway_api = None;
+        assert_eq!(
+            access.platform_gateway(),
+            at("system", "public-platform-gateway")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn default_names_are_within_their_limits(name in NAME, namespace in NAMESPACE) {
+            let host = host_namespace(&namespace, &name);
+            prop_assert!(host.parse::<DnsLabel>().is_ok(), "{host}");
+            prop_assert!(host.len() + name.len() <= MAX_RELEASE_AND_NAMESPACE, "{host}");
+            prop_assert_eq!(&host, &host_namespace(&namespace, &name));
+            for chart_name in [
+                format!("vc-{name}-v-{host}"),
+                format!("vc-mn-{name}-v-{host}"),
+                vcluster::etcd_claim(&name, 4),
+                vcluster::control_plane_claim(&name, 8),
+                vcluster::kubeconfig_secret(&name),
+                vcluster::pki_secret(&name),
+            ] {
+                prop_assert!(chart_name.parse::<DnsLabel>().is_ok(), "{chart_name}");
+            }
+            prop_assert!(host_label(&namespace, &name).parse::<DnsLabel>().is_ok());
+            let hostname = control_plane_hostname(&namespace, &name, &longest_domain());
+            prop_assert!(hostname.parse::<Hostname>().is_ok(), "{hostname}");
+            prop_assert!(kubeconfig_secret(&name).parse::<ObjectName>().is_ok());
+            prop_assert!(route_plan(&namespace, &name).parse::<ObjectName>().is_ok());
+            prop_assert!(hostname_claim(&hostname).parse::<ObjectName>().is_ok());
+        }
+
+        #[test]
+        fn gateway_names_are_label_values(name in "[a-z0-9]([-a-z0-9]{0,44}[a-z0-9])?") {
+            for gateway in [control_plane_gateway(&name), platform_gateway(&name), workload_gateway(&name)] {
+                prop_assert!(gateway.parse::<DnsLabel>().is_ok(), "{gateway}");
+            }
+            let secret = shard(&workload_tls_secret(&name), 98);
+            prop_assert!(secret.parse::<DnsLabel>().is_ok(), "{secret}");
+        }
+
+        #[test]
+        fn two_clusters_never_share_a_name(a in (NAMESPACE, NAME), b in (NAMESPACE, NAME)) {
+            prop_assume!(a != b);
+            prop_assert_ne!(host_namespace(&a.0, &a.1), host_namespace(&b.0, &b.1));
+            prop_assert_ne!(host_label(&a.0, &a.1), host_label(&b.0, &b.1));
+            prop_assert_ne!(route_plan(&a.0, &a.1), route_plan(&b.0, &b.1));
+        }
+
+        #[test]
+        fn clusters_of_one_prefix_never_share_a_name(prefix in "[a-z]{28}", a in 0_u8..36, b in 0_u8..36) {
+            prop_assume!(a != b);
+            let digit = |n: u8| char::from_digit(u32::from(n), 36).unwrap_or_default();
+            let (a, b) = (format!("{prefix}{}", digit(a)), format!("{prefix}{}", digit(b)));
+            prop_assert_ne!(host_namespace("team", &a), host_namespace("team", &b));
+        }
+
+        #[test]
+        fn any_text_gives_a_hash_of_the_asked_length(text in ".{0,80}", digits in 0_usize..=64) {
+            prop_assert_eq!(hash(&text, digits).len(), digits);
+        }
+    }
+}

@@ -245,17 +245,21 @@ pub(crate) fn node_labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// An amount as Kubernetes types have it: a number, or a text such as `500m`.
+fn amount() -> Value {
+    json!({
+        "x-kubernetes-int-or-string": true,
+        "maxLength": 32,
+        "x-kubernetes-validations": cel(&[(
+            "type(self) == int ? self >= 0 : (isQuantity(self) && quantity(self).compareTo(quantity('0')) >= 0)",
+            "must be an amount such as 500m, 2 or 4Gi, zero or above",
+        )]),
+    })
+}
+
 /// Amounts by resource name.
 pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "maxProperties": 64,
-        "additionalProperties": {
-            "x-kubernetes-int-or-string": true,
-            "maxLength": 32,
-            "pattern": r"^([0-9]+|[0-9]*[.][0-9]+)([eE][0-9]+|[mkKMGTPE]|[KMGTPE]i)?$",
-        },
-    })
+    json_schema!({"type": "object", "maxProperties": 64, "additionalProperties": amount()})
 }
 
 /// Any object: Helm values, whose keys the chart knows and this schema does not.
@@ -263,7 +267,7 @@ pub(crate) fn free_form(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// The schema of a Kubernetes type, with a bound wherever it has none.
+/// The schema of a Kubernetes type, with a bound wherever it has none, and a rule on its amounts.
 pub(crate) fn bounded<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut value = T::json_schema(generator).to_value();
     bound(&mut value);
@@ -292,6 +296,11 @@ fn bound(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else {
         return;
     };
+    if object.contains_key("x-kubernetes-int-or-string")
+        && let Value::Object(amount) = amount()
+    {
+        object.extend(amount);
+    }
     match object.get("type").and_then(Value::as_str) {
         Some("string") if !object.contains_key("format") => {
             object.entry("maxLength").or_insert(json!(1024));

@@ -5,10 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Chart;
 use crate::refs::{ObjectRef, SecretRef, is_default, none_if_empty};
+use crate::schema::cel;
 
 /// The public entrance that a tenant uses.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(&[(
+    "!has(self.hostname) || self.hostname == '' || !has(self.workload) || !has(self.workload.hostnames) || !self.workload.hostnames.exists(h, h.name == self.hostname)",
+    "publicAccess.hostname and publicAccess.workload.hostnames name the same host: one leads to the API, the other to sites; take two names",
+)])))]
 pub struct PublicAccessBinding {
     /// The PublicAccess. It must allow the namespace of this ManagedCluster.
     #[serde(rename = "ref")]

@@ -50,11 +50,17 @@ impl FromStr for Cidr {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let net: IpNet = text.parse().map_err(|_| ParseError::Cidr)?;
-        let mapped = matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some());
-        if mapped {
+        // ipnet's own parser reads 010.0.0.0 as 10.0.0.0; the one of std refuses it.
+        let (address, prefix) = text.split_once('/').ok_or(ParseError::Cidr)?;
+        let address: IpAddr = address.parse().map_err(|_| ParseError::Cidr)?;
+        let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        let canonical = prefix.bytes().all(|byte| byte.is_ascii_digit())
+            && (prefix == "0" || !prefix.starts_with('0'));
+        if mapped || !canonical {
             return Err(ParseError::Cidr);
         }
+        let prefix = prefix.parse().map_err(|_| ParseError::Cidr)?;
+        let net = IpNet::new(address, prefix).map_err(|_| ParseError::Cidr)?;
         let masked = net.trunc();
         if net == masked {
             Ok(Self(net))
@@ -115,6 +121,9 @@ mod tests {
             "a/8",
             "::ffff:10.0.0.0/104",
             "10.0.0.0/-1",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
             " 10.0.0.0/8",
         ] {
             assert_eq!(bad.parse::<Cidr>(), Err(ParseError::Cidr), "{bad}");
