@@ -17,7 +17,6 @@ use crate::{
     digest::Sha256Digest,
     error::{Error, Result},
     exec::{Ended, Finished, GRACE, Runner, WorkDir},
-    plan::Desired,
     redact::Redactor,
     release::{CHART_DIGEST_LABEL, CHART_VERSION_LABEL, VALUES_HASH_LABEL},
     values::{helm_text, unprintable, values_hash},
@@ -109,17 +108,6 @@ pub struct Upgrade<'a> {
     pub force_conflicts: bool,
     /// What to wait for.
     pub wait: WaitFor,
-}
-
-impl Upgrade<'_> {
-    /// What [`crate::plan`] compares with the history.
-    pub fn desired(&self) -> Desired {
-        Desired {
-            chart_digest: self.chart.digest,
-            values_hash: values_hash(self.values),
-            drifted: self.force_conflicts,
-        }
-    }
 }
 
 /// A removal.
@@ -460,4 +448,52 @@ fn kubeconfig_for(server: &str, account: &Path) -> Value {
         "contexts": [{"name": "host", "context": {"cluster": "host", "user": "operator"}}],
         "current-context": "host",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kubebyon_k8s::kube::config::Kubeconfig;
+
+    use super::*;
+
+    #[test]
+    fn the_kubeconfig_of_a_pod_holds_no_token_but_its_path() {
+        let text = kubeconfig_for("https://[fd00::1]:443", Path::new(IN_CLUSTER)).to_string();
+        let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
+        let cluster = kubeconfig.clusters[0].cluster.clone().unwrap();
+        assert_eq!(cluster.server.as_deref(), Some("https://[fd00::1]:443"));
+        assert_eq!(
+            cluster.certificate_authority,
+            Some(format!("{IN_CLUSTER}/ca.crt"))
+        );
+        let user = kubeconfig.auth_infos[0].auth_info.clone().unwrap();
+        assert_eq!(user.token_file, Some(format!("{IN_CLUSTER}/token")));
+        assert!(user.token.is_none());
+        assert_eq!(kubeconfig.current_context.as_deref(), Some("host"));
+    }
+
+    #[test]
+    fn labels_are_valid_whatever_the_version() {
+        let digest = Sha256Digest::of(b"");
+        for (version, expected) in [
+            ("1.2.3", "1.2.3"),
+            ("1.2.3+build.7", "1.2.3_build.7"),
+            ("1.0.0-", "1.0.0"),
+            (&format!("1.0.0-{}", "a.".repeat(50)), ""),
+        ] {
+            let chart = ChartArchive {
+                path: PathBuf::new(),
+                name: "web".to_owned(),
+                version: version.to_owned(),
+                digest,
+            };
+            let labels = labels(&chart, &digest);
+            let label = labels.rsplit('=').next().unwrap();
+            assert!(
+                label.len() <= 63 && label.ends_with(|c: char| c.is_ascii_alphanumeric()),
+                "{label}"
+            );
+            assert!(expected.is_empty() || label == expected, "{label}");
+        }
+    }
 }

@@ -1,4 +1,9 @@
 //! The real helm against a real api-server, with the real vCluster chart.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed helper is a failed test"
+)]
 
 mod support;
 

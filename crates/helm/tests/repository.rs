@@ -1,4 +1,9 @@
 //! Charts from servers: a small https server of the test's own stands for a repository.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed helper is a failed test"
+)]
 
 mod support_server;
 
