@@ -1,0 +1,262 @@
+//! Server-side apply, only on difference.
+//!
+//! A desired object is applied when what is there was not made from the same desired
+//! object (the hash annotation differs) or does not contain it any more (somebody
+//! changed it). Both are decided from what the watches already hold, so a converged
+//! system sends nothing.
+
+use std::fmt::Debug;
+
+use kubebyon_api::types::Quantity;
+use kubebyon_k8s::{
+    k8s_openapi::NamespaceResourceScope,
+    kube::{
+        self, Api, Client, Resource, ResourceExt,
+        api::{Patch, PatchParams},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Annotation with the hash of the desired object that was last applied: tells a field
+/// that is no longer wanted, which a comparison of contents cannot see.
+pub const APPLIED_HASH: &str = "kubebyon.app/applied-hash";
+
+/// Applies objects in the name of one controller.
+#[derive(Clone)]
+pub struct Applier {
+    client: Client,
+    manager: &'static str,
+}
+
+impl Applier {
+    /// `manager` is the controller's field manager.
+    pub fn new(client: Client, manager: &'static str) -> Self {
+        Self { client, manager }
+    }
+
+    /// The field manager.
+    pub fn manager(&self) -> &'static str {
+        self.manager
+    }
+
+    /// Makes `desired` so, unless `live`, as the watch last saw it, already is. Takes
+    /// over fields that others hold: the operator owns these objects whole.
+    pub async fn namespaced<K>(&self, live: Option<&K>, desired: K) -> Result<Outcome, kube::Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        let namespace = desired.namespace().unwrap_or_default();
+        self.ensure(
+            &Api::namespaced(self.client.clone(), &namespace),
+            live,
+            desired,
+        )
+        .await
+    }
+
+    /// As [`Applier::namespaced`], for any scope.
+    pub async fn ensure<K>(
+        &self,
+        api: &Api<K>,
+        live: Option<&K>,
+        mut desired: K,
+    ) -> Result<Outcome, kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        stamp(&mut desired).map_err(kube::Error::SerdeError)?;
+        if let Some(live) = live
+            && contains(live, &desired).map_err(kube::Error::SerdeError)?
+        {
+            return Ok(Outcome::Unchanged);
+        }
+        let parameters = PatchParams::apply(self.manager).force();
+        api.patch(&desired.name_any(), &parameters, &Patch::Apply(&desired))
+            .await?;
+        Ok(Outcome::Applied)
+    }
+}
+
+/// Whether a write was needed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// What was there is what is wanted.
+    Unchanged,
+    /// A write was sent.
+    Applied,
+}
+
+fn stamp<K: Resource + Serialize>(desired: &mut K) -> Result<(), serde_json::Error> {
+    let bytes = serde_json::to_vec(desired)?;
+    let digest = Sha256::digest(&bytes);
+    let hash: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    desired
+        .annotations_mut()
+        .insert(APPLIED_HASH.to_owned(), hash);
+    Ok(())
+}
+
+/// Whether `live` still holds all that `desired` (stamped) asks for.
+fn contains<K: Serialize>(live: &K, desired: &K) -> Result<bool, serde_json::Error> {
+    Ok(difference(
+        &serde_json::to_value(live)?,
+        &serde_json::to_value(desired)?,
+    )
+    .is_none())
+}
+
+/// The path of the first field of `wanted` that `live` lacks or has with another value.
+/// Fields that only `live` has are defaults or other people's. An empty value that is
+/// left out counts as there: the api-server drops what is empty, zero or false.
+pub fn difference(live: &Value, wanted: &Value) -> Option<String> {
+    differs(live, wanted, &mut Vec::new())
+}
+
+fn differs(live: &Value, wanted: &Value, path: &mut Vec<String>) -> Option<String> {
+    let below = |path: &mut Vec<String>, key: String, live: &Value, wanted: &Value| {
+        path.push(key);
+        let found = differs(live, wanted, path);
+        path.pop();
+        found
+    };
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().find_map(|(key, wanted)| {
+            below(
+                path,
+                key.clone(),
+                live.get(key).unwrap_or(&Value::Null),
+                wanted,
+            )
+        }),
+        (Value::Array(live), Value::Array(wanted)) if live.len() == wanted.len() => live
+            .iter()
+            .zip(wanted)
+            .enumerate()
+            .find_map(|(index, (live, wanted))| below(path, index.to_string(), live, wanted)),
+        (Value::Null, wanted) if is_empty(wanted) => None,
+        (live, wanted) if live == wanted || same_quantity(live, wanted, path) => None,
+        _ => Some(path.join(".")),
+    }
+}
+
+/// The api-server writes quantities in a form of its own: 1000m as 1.
+fn same_quantity(live: &Value, wanted: &Value, path: &[String]) -> bool {
+    if !path.iter().any(|key| {
+        matches!(
+            key.as_str(),
+            "resources" | "hard" | "limits" | "default" | "defaultRequest" | "sizeLimit"
+        )
+    }) {
+        return false;
+    }
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let quantity = |value: &Value| text(value).and_then(|text| text.parse::<Quantity>().ok());
+    match (quantity(live), quantity(wanted)) {
+        (Some(live), Some(wanted)) => live.units() == wanted.units(),
+        _ => false,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kubebyon_k8s::k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+
+    fn config_map(data: &[(&str, &str)]) -> ConfigMap {
+        let data: BTreeMap<String, String> = data
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect();
+        let mut object = ConfigMap {
+            data: Some(data),
+            ..ConfigMap::default()
+        };
+        stamp(&mut object).unwrap();
+        object
+    }
+
+    #[test]
+    fn defaults_of_the_server_are_no_difference() {
+        let live = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 443, "protocol": "TCP"}]}, "status": {}});
+        assert_eq!(
+            difference(&live, &json!({"spec": {"ports": [{"port": 443}]}})),
+            None
+        );
+    }
+
+    #[test]
+    fn a_changed_field_is_a_difference() {
+        assert_eq!(
+            difference(&json!({"a": {"b": 1}}), &json!({"a": {"b": 2}})).unwrap(),
+            "a.b"
+        );
+        assert_eq!(
+            difference(&json!({"a": [1, 2]}), &json!({"a": [1]})).unwrap(),
+            "a"
+        );
+        assert_eq!(
+            difference(&json!({"a": [{"b": 1}]}), &json!({"a": [{"b": 2}]})).unwrap(),
+            "a.0.b"
+        );
+        assert_eq!(difference(&json!({}), &json!({"a": "x"})).unwrap(), "a");
+    }
+
+    #[test]
+    fn what_the_server_drops_is_no_difference() {
+        let wanted = json!({"labels": {}, "rules": [], "nested": {"inner": {}}, "nodePort": 0, "text": "", "flag": false});
+        assert_eq!(difference(&json!({}), &wanted), None);
+    }
+
+    #[test]
+    fn quantities_are_compared_by_what_they_say() {
+        let live =
+            json!({"resources": {"limits": {"cpu": "1", "memory": "4Gi"}}, "data": {"cpu": "1"}});
+        assert_eq!(
+            difference(
+                &live,
+                &json!({"resources": {"limits": {"cpu": "1000m", "memory": "4096Mi"}}})
+            ),
+            None
+        );
+        assert_eq!(
+            difference(&live, &json!({"data": {"cpu": "1000m"}})).unwrap(),
+            "data.cpu"
+        );
+    }
+
+    #[test]
+    fn a_field_that_is_no_longer_wanted_is_a_difference() {
+        let live = config_map(&[("kept", "1"), ("dropped", "2")]);
+        assert!(!contains(&live, &config_map(&[("kept", "1")])).unwrap());
+        assert!(contains(&live, &live.clone()).unwrap());
+    }
+}

@@ -1,0 +1,578 @@
+//! What is written: the host namespace with its fence, the kubeconfig, the finalizer, the status.
+
+use kubebyon_api::{ManagedCluster, ManagedClusterStatus, Reason, labels};
+use kubebyon_helm::{Uninstall, Upgrade};
+use kubebyon_k8s::{
+    k8s_openapi::{
+        NamespaceResourceScope,
+        api::{
+            core::v1::{LimitRange, Namespace, ResourceQuota, Secret},
+            networking::v1::NetworkPolicy,
+        },
+    },
+    kube::{
+        self, Api, Resource, ResourceExt,
+        api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+        runtime::reflector::Store,
+    },
+};
+use kubebyon_render::{
+    Cluster,
+    argo_cd::{self, ArgoCd},
+    host_namespace::{HostNamespace, Objects, Origin, network::Reach},
+    kubeconfig::{self, Endpoint, TenantPki},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{
+    Context,
+    deletion::what_is_left,
+    error::{Error, Halt},
+    observe::Observed,
+};
+use crate::watches::cached;
+
+impl Context {
+    /// Makes the host namespace so, fence included. The claim is made by a create, or on
+    /// exactly the object that was looked at: two clusters never hold one namespace.
+    pub async fn host_namespace(
+        &self,
+        cluster: &ManagedCluster,
+        identity: &Cluster,
+        observed: &Observed,
+    ) -> Result<String, Halt> {
+        let origin = match self.claim(identity, observed).await? {
+            Claim::Held(origin) => origin,
+            Claim::Free(origin, version) => {
+                self.take(cluster, identity, observed, origin, version)
+                    .await?
+            }
+        };
+        if cluster.spec.suspend {
+            return Ok(format!("namespace {} is there", observed.host_namespace));
+        }
+        self.fence(cluster, identity, observed, origin).await?;
+        Ok(format!(
+            "namespace {} is claimed and fenced",
+            observed.host_namespace
+        ))
+    }
+
+    /// The fence alone: what a deletion needs to be allowed to act in the namespace.
+    pub async fn guard(
+        &self,
+        identity: &Cluster,
+        cluster: &ManagedCluster,
+        observed: &Observed,
+    ) -> Result<(), Halt> {
+        let objects = objects(cluster, identity, observed, Origin::Adopted);
+        self.applier
+            .namespaced(
+                self.live(&self.stores.service_accounts, &objects.service_account)
+                    .as_deref(),
+                objects.service_account,
+            )
+            .await
+            .map_err(Error::api("apply the release's ServiceAccount"))?;
+        self.applier
+            .namespaced(
+                self.live(&self.stores.role_bindings, &objects.role_binding)
+                    .as_deref(),
+                objects.role_binding,
+            )
+            .await
+            .map_err(Error::api("apply the release's RoleBinding"))?;
+        Ok(())
+    }
+
+    async fn claim(&self, identity: &Cluster, observed: &Observed) -> Result<Claim, Halt> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let live;
+        let namespace = if let Some(cached) = &observed.namespace {
+            &**cached
+        } else {
+            // Not one of ours, or not yet: the watch holds ours alone.
+            live = api
+                .get_opt(&observed.host_namespace)
+                .await
+                .map_err(Error::api("read the host namespace"))?;
+            let Some(live) = &live else {
+                return Ok(Claim::Free(Origin::Created, None));
+            };
+            live
+        };
+        if namespace.metadata.deletion_timestamp.is_some() {
+            return Err(Halt::wait_for(
+                Reason::NamespaceTerminating,
+                Error::NamespaceTerminating {
+                    namespace: namespace.name_any(),
+                    left: what_is_left(namespace),
+                }
+                .to_string(),
+                std::time::Duration::from_secs(5),
+            ));
+        }
+        let annotations = namespace.annotations();
+        let origin = if annotations.contains_key(labels::CREATED_BY_US) {
+            Origin::Created
+        } else {
+            Origin::Adopted
+        };
+        match annotations.get(labels::CLAIMED_BY) {
+            Some(holder) if *holder == identity.key() => Ok(Claim::Held(origin)),
+            Some(holder) => Err(Error::NamespaceClaimed {
+                namespace: namespace.name_any(),
+                holder: holder.clone(),
+            }
+            .into()),
+            None if annotations.get(labels::ADMIN_ALLOW) == Some(&identity.key()) => Ok(
+                Claim::Free(Origin::Adopted, namespace.metadata.resource_version.clone()),
+            ),
+            None => Err(Error::NamespaceNotAllowed {
+                namespace: namespace.name_any(),
+                annotation: labels::ADMIN_ALLOW,
+                cluster: identity.key(),
+            }
+            .into()),
+        }
+    }
+
+    async fn take(
+        &self,
+        cluster: &ManagedCluster,
+        identity: &Cluster,
+        observed: &Observed,
+        origin: Origin,
+        version: Option<String>,
+    ) -> Result<Origin, Halt> {
+        if cluster.spec.suspend {
+            return Err(Halt::wait(
+                Reason::Suspended,
+                "the host namespace is not there, and spec.suspend holds it back",
+            ));
+        }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let mut namespace = objects(cluster, identity, observed, origin).namespace;
+        let taken = match version {
+            None => {
+                let parameters = PostParams {
+                    field_manager: Some(self.applier.manager().to_owned()),
+                    ..PostParams::default()
+                };
+                api.create(&parameters, &namespace).await
+            }
+            Some(version) => {
+                namespace.metadata.resource_version = Some(version);
+                let parameters = PatchParams::apply(self.applier.manager()).force();
+                api.patch(
+                    &observed.host_namespace,
+                    &parameters,
+                    &Patch::Apply(&namespace),
+                )
+                .await
+            }
+        };
+        match taken {
+            Ok(_) => Ok(origin),
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(Halt::wait_for(
+                Reason::Progressing,
+                format!(
+                    "namespace {} changed while it was claimed; looking again",
+                    observed.host_namespace
+                ),
+                std::time::Duration::from_millis(200),
+            )),
+            Err(source) => Err(Error::Api {
+                what: "claim the host namespace",
+                source,
+            }
+            .into()),
+        }
+    }
+
+    async fn fence(
+        &self,
+        cluster: &ManagedCluster,
+        identity: &Cluster,
+        observed: &Observed,
+        origin: Origin,
+    ) -> Result<(), Halt> {
+        let name = observed.host_namespace.as_str();
+        let Objects {
+            namespace,
+            network_policies,
+            resource_quota,
+            limit_range,
+            service_account,
+            role_binding,
+        } = objects(cluster, identity, observed, origin);
+        let applier = &self.applier;
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        applier
+            .ensure(&namespaces, observed.namespace.as_deref(), namespace)
+            .await
+            .map_err(Error::api("apply the host namespace"))?;
+        for policy in &network_policies {
+            let live = self.live(&self.stores.network_policies, policy);
+            applier
+                .namespaced(live.as_deref(), policy.clone())
+                .await
+                .map_err(Error::api("apply a NetworkPolicy"))?;
+        }
+        let wanted: Vec<String> = network_policies.iter().map(ResourceExt::name_any).collect();
+        self.prune::<NetworkPolicy>(&self.stores.network_policies, identity, name, |policy| {
+            wanted.contains(&policy.name_any())
+        })
+        .await?;
+        if let Some(quota) = resource_quota.clone() {
+            let live = self.live(&self.stores.resource_quotas, &quota);
+            applier
+                .namespaced(live.as_deref(), quota)
+                .await
+                .map_err(Error::api("apply the ResourceQuota"))?;
+        }
+        self.prune::<ResourceQuota>(&self.stores.resource_quotas, identity, name, |_| {
+            resource_quota.is_some()
+        })
+        .await?;
+        if let Some(limits) = limit_range.clone() {
+            let live = self.live(&self.stores.limit_ranges, &limits);
+            applier
+                .namespaced(live.as_deref(), limits)
+                .await
+                .map_err(Error::api("apply the LimitRange"))?;
+        }
+        self.prune::<LimitRange>(&self.stores.limit_ranges, identity, name, |_| {
+            limit_range.is_some()
+        })
+        .await?;
+        let live = self.live(&self.stores.service_accounts, &service_account);
+        applier
+            .namespaced(live.as_deref(), service_account)
+            .await
+            .map_err(Error::api("apply the release's ServiceAccount"))?;
+        let live = self.live(&self.stores.role_bindings, &role_binding);
+        applier
+            .namespaced(live.as_deref(), role_binding)
+            .await
+            .map_err(Error::api("apply the release's RoleBinding"))?;
+        Ok(())
+    }
+
+    fn live<K>(&self, store: &Store<K>, desired: &K) -> Option<std::sync::Arc<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + 'static,
+    {
+        cached(
+            store,
+            desired.namespace().as_deref().unwrap_or_default(),
+            &desired.name_any(),
+        )
+    }
+
+    /// Deletes what carries our uid and is not wanted any more.
+    async fn prune<K>(
+        &self,
+        store: &Store<K>,
+        identity: &Cluster,
+        namespace: &str,
+        wanted: impl Fn(&K) -> bool,
+    ) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug
+            + 'static,
+    {
+        let ours = |object: &K| {
+            object.meta().namespace.as_deref() == Some(namespace)
+                && object.labels().get(labels::CLUSTER_UID) == Some(&identity.uid)
+                && !wanted(object)
+        };
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        for object in store.state_filter(ours) {
+            delete_exactly(&api, &*object).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the kubeconfig, and registers the cluster with Argo CD where that is asked for.
+    pub async fn publish(
+        &self,
+        cluster: &ManagedCluster,
+        identity: &Cluster,
+        pki: &TenantPki,
+        endpoint: &Endpoint,
+    ) -> Result<String, Halt> {
+        let name = cluster.kubeconfig_secret_name();
+        let wanted = kubeconfig::secret(identity, &name, pki, endpoint);
+        self.own_secret(
+            identity,
+            wanted,
+            cluster.spec.suspend,
+            "rename spec.kubeconfig.secretName",
+        )
+        .await?;
+        let asked = cluster.spec.kubeconfig.argo_cd.enabled;
+        match (asked, self.argo_cd()) {
+            (true, None) => return Err(Error::ArgoCdNotConfigured.into()),
+            (true, Some(argo_cd)) => {
+                let wanted = argo_cd::secret(identity, argo_cd, pki, endpoint);
+                self.own_secret(identity, wanted, cluster.spec.suspend, "delete it")
+                    .await?;
+            }
+            (false, Some(argo_cd)) if !cluster.spec.suspend => {
+                self.remove_secret(identity, argo_cd.namespace, &argo_cd::secret_name(identity))
+                    .await?
+            }
+            (false, _) => {}
+        }
+        self.remove_renamed(cluster, identity, &name).await?;
+        Ok(format!(
+            "Secret {}/{name}, key {}",
+            identity.namespace,
+            kubeconfig::KEY
+        ))
+    }
+
+    /// Takes back what [`Context::publish`] gave.
+    pub async fn unpublish(
+        &self,
+        cluster: &ManagedCluster,
+        identity: &Cluster,
+    ) -> Result<(), Halt> {
+        self.remove_secret(
+            identity,
+            &identity.namespace,
+            &cluster.kubeconfig_secret_name(),
+        )
+        .await?;
+        if let Some(argo_cd) = self.argo_cd() {
+            self.remove_secret(identity, argo_cd.namespace, &argo_cd::secret_name(identity))
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn argo_cd(&self) -> Option<ArgoCd<'_>> {
+        let namespace = self.options.argocd_namespace.as_deref()?;
+        Some(ArgoCd {
+            namespace,
+            project: self.options.argocd_project.as_deref()?,
+        })
+    }
+
+    /// Applies a Secret, unless one of that name is somebody else's.
+    async fn own_secret(
+        &self,
+        identity: &Cluster,
+        wanted: Secret,
+        suspended: bool,
+        remedy: &'static str,
+    ) -> Result<(), Halt> {
+        let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let live = api
+            .get_opt(&name)
+            .await
+            .map_err(Error::api("read the kubeconfig's Secret"))?;
+        if live.as_ref().is_some_and(|live| !is_of(live, identity)) {
+            return Err(Error::NotOwned {
+                kind: "Secret",
+                namespace,
+                name,
+                remedy,
+            }
+            .into());
+        }
+        if suspended {
+            return Ok(());
+        }
+        self.applier
+            .ensure(&api, live.as_ref(), wanted)
+            .await
+            .map_err(Error::api("apply the kubeconfig's Secret"))?;
+        Ok(())
+    }
+
+    async fn remove_secret(
+        &self,
+        identity: &Cluster,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), Halt> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        // Only what the watch knows as ours is looked at: nobody else's Secret is touched.
+        let Some(known) = cached(&self.stores.secrets, namespace, name) else {
+            return Ok(());
+        };
+        if known.labels().get(labels::CLUSTER_UID) == Some(&identity.uid) {
+            delete_exactly(&api, &*known).await?;
+        }
+        Ok(())
+    }
+
+    /// A kubeconfig under a name that the spec no longer has.
+    async fn remove_renamed(
+        &self,
+        cluster: &ManagedCluster,
+        identity: &Cluster,
+        name: &str,
+    ) -> Result<(), Halt> {
+        if cluster.spec.suspend {
+            return Ok(());
+        }
+        let old = self.stores.secrets.state_filter(|secret| {
+            secret.metadata.namespace.as_deref() == Some(identity.namespace.as_str())
+                && secret.labels().get(labels::CLUSTER_UID) == Some(&identity.uid)
+                && secret.name_any() != name
+        });
+        for secret in old {
+            self.remove_secret(identity, &identity.namespace, &secret.name_any())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Adds or removes our finalizer, on exactly the object that was looked at.
+    pub async fn set_finalizer(
+        &self,
+        cluster: &ManagedCluster,
+        present: bool,
+    ) -> Result<(), Error> {
+        let api: Api<ManagedCluster> =
+            Api::namespaced(self.client.clone(), cluster.namespace_str());
+        let mut finalizers = cluster.finalizers().to_vec();
+        finalizers.retain(|finalizer| finalizer != labels::CLUSTER_FINALIZER);
+        if present {
+            finalizers.push(labels::CLUSTER_FINALIZER.to_owned());
+        }
+        let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": cluster.metadata.resource_version}});
+        match api
+            .patch_metadata(
+                cluster.name_str(),
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            )
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 && !present => Ok(()),
+            Err(source) => Err(Error::Api {
+                what: "set the finalizer",
+                source,
+            }),
+        }
+    }
+
+    /// Writes the status, as this controller's own full set.
+    pub async fn write_status(
+        &self,
+        cluster: &ManagedCluster,
+        status: &ManagedClusterStatus,
+    ) -> Result<(), Error> {
+        let api: Api<ManagedCluster> =
+            Api::namespaced(self.client.clone(), cluster.namespace_str());
+        let body = json!({
+            "apiVersion": ManagedCluster::api_version(&()),
+            "kind": ManagedCluster::kind(&()),
+            "metadata": {"name": cluster.name_str(), "namespace": cluster.namespace_str(), "uid": cluster.metadata.uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(self.applier.manager()).force();
+        match api
+            .patch_status(cluster.name_str(), &parameters, &Patch::Apply(&body))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(response)) if response.code == 404 || response.code == 409 => {
+                Ok(())
+            }
+            Err(source) => Err(Error::Api {
+                what: "write the status",
+                source,
+            }),
+        }
+    }
+
+    /// Runs helm, counted.
+    pub async fn run_upgrade(&self, upgrade: &Upgrade<'_>) -> kubebyon_helm::Result<()> {
+        let result = self.helm.upgrade_install(upgrade).await;
+        self.count("upgrade", &result);
+        result
+    }
+
+    /// Runs helm, counted.
+    pub async fn run_uninstall(&self, uninstall: &Uninstall<'_>) -> kubebyon_helm::Result<()> {
+        let result = self.helm.uninstall(uninstall).await;
+        self.count("uninstall", &result);
+        result
+    }
+
+    fn count(&self, verb: &'static str, result: &kubebyon_helm::Result<()>) {
+        let outcome = result
+            .as_ref()
+            .err()
+            .map_or("ok", kubebyon_helm::Error::reason);
+        self.metrics
+            .helm_runs
+            .get_or_create(&crate::telemetry::metrics::HelmLabels { verb, outcome })
+            .inc();
+    }
+}
+
+enum Claim {
+    /// It is ours.
+    Held(Origin),
+    /// It may be ours; with the version that was looked at, if it exists.
+    Free(Origin, Option<String>),
+}
+
+fn objects(
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+    origin: Origin,
+) -> Objects {
+    HostNamespace {
+        cluster: identity,
+        name: &observed.host_namespace,
+        origin,
+        quota: &cluster.spec.quota,
+        reach: Reach::default(),
+    }
+    .objects()
+}
+
+fn is_of(secret: &Secret, identity: &Cluster) -> bool {
+    let labels = secret.labels();
+    labels
+        .get(labels::MANAGED_BY)
+        .is_some_and(|manager| manager == labels::MANAGER)
+        && labels.get(labels::CLUSTER_UID) == Some(&identity.uid)
+}
+
+async fn delete_exactly<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+    M: ResourceExt,
+{
+    let preconditions = Preconditions {
+        uid: object.uid(),
+        resource_version: None,
+    };
+    let parameters = DeleteParams {
+        preconditions: Some(preconditions),
+        ..DeleteParams::background()
+    };
+    match api.delete(&object.name_any(), &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(source) => Err(Error::Api {
+            what: "remove an object that is no longer wanted",
+            source,
+        }),
+    }
+}

@@ -1,0 +1,571 @@
+//! A ManagedCluster becomes a running vCluster: namespace, release, control plane,
+//! kubeconfig, summary.
+
+mod apply;
+mod attempts;
+mod control_plane;
+mod deletion;
+mod drift;
+mod error;
+mod observe;
+mod release;
+mod report;
+mod stores;
+mod validate;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use kubebyon_api::{
+    ManagedCluster, ManagedClusterStatus, Reason,
+    conditions::{self, ConditionType},
+    labels,
+    managed_cluster::{Endpoints, ServiceType},
+    refs::SecretRef,
+};
+use kubebyon_helm::{Helm, chart::Charts};
+use kubebyon_k8s::{
+    k8s_openapi::jiff::Timestamp,
+    kube::{
+        Api, Client, Resource, ResourceExt,
+        runtime::{
+            WatchStreamExt, applier,
+            controller::{Action, Config},
+            events::{Event, EventType, Recorder, Reporter},
+            reflector, watcher,
+        },
+    },
+};
+use kubebyon_render::{Cluster, kubeconfig::Endpoint, values::policy::Policy};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+use self::{
+    attempts::Attempts,
+    drift::Manifests,
+    error::{Error, Halt},
+    observe::Observed,
+    report::{Findings, Outcome},
+    stores::{Guarded, Stores},
+    validate::{Offer, Validated},
+};
+use crate::{
+    apply::Applier,
+    backoff::{Backoff, jittered},
+    config::{Options, ValuesPolicy},
+    telemetry::metrics::Metrics,
+    watches::refs,
+};
+
+/// The controller's name in logs, events and metrics.
+const NAME: &str = "managed_cluster";
+/// Pause between dials of a tenant at rest: no watch tells that an API stopped answering
+/// while its pods still say that they are ready.
+const DIAL_AT_REST: Duration = Duration::from_secs(60);
+/// First and longest pause after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(120));
+/// While a cluster is on its way, it is looked at this often even if no watch says
+/// anything: a watch that lost an event must not hold it up for ever.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What the controller works with.
+pub struct Context {
+    client: Client,
+    options: Options,
+    offer: Offer,
+    values_policy: Policy,
+    chart_ca: Option<Vec<u8>>,
+    helm: Helm,
+    charts: Charts,
+    stores: Stores,
+    applier: Applier,
+    recorder: Recorder,
+    metrics: Metrics,
+    attempts: Attempts,
+    manifests: Manifests,
+    deletions: deletion::Clock,
+    retries: Backoff<String>,
+}
+
+/// What the controller is built from.
+pub struct Parts {
+    /// The host's api-server.
+    pub client: Client,
+    /// The host admin's options.
+    pub options: Options,
+    /// Runs helm.
+    pub helm: Helm,
+    /// Fetches charts.
+    pub charts: Charts,
+    /// Certificate authorities of the default chart repository.
+    pub chart_ca: Option<Vec<u8>>,
+    /// Where it counts.
+    pub metrics: Metrics,
+}
+
+/// Runs the controller until `stop` is cancelled; returns when the last reconcile has ended.
+///
+/// # Errors
+/// When the options cannot be used.
+pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
+    let Parts {
+        client,
+        options,
+        helm,
+        charts,
+        chart_ca,
+        metrics,
+    } = parts;
+    let offer = Offer::new(&options)?;
+    let (clusters, writer) = reflector::store::<Guarded>();
+    let main = watcher(
+        Api::<Guarded>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .modify(|cluster| cluster.managed_fields_mut().clear())
+    .reflect(writer)
+    .applied_objects()
+    .predicate_filter(
+        needs_a_look,
+        kubebyon_k8s::kube::runtime::PredicateConfig::default(),
+    );
+    let (stores, touched) = Stores::watch(&client, clusters.clone());
+    let context = Arc::new(Context {
+        offer,
+        values_policy: match options.values_policy {
+            ValuesPolicy::Restricted => Policy::Restricted,
+            ValuesPolicy::Unrestricted => Policy::Unrestricted,
+        },
+        chart_ca,
+        helm,
+        charts,
+        stores,
+        applier: Applier::new(client.clone(), labels::field_manager::MANAGED_CLUSTER),
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter {
+                controller: "kubebyon".to_owned(),
+                instance: Some(options.identity.clone()),
+            },
+        ),
+        metrics,
+        attempts: Attempts::default(),
+        manifests: Manifests::default(),
+        deletions: deletion::Clock::default(),
+        retries: Backoff::new(RETRY.0, RETRY.1),
+        client,
+        options,
+    });
+    let concurrency = context.options.concurrency;
+    let main = refs(main, |cluster: &Guarded| {
+        vec![reflector::ObjectRef::from_obj(cluster)]
+    });
+    let queue = futures::stream::select(main, touched)
+        .map(Ok::<_, Infallible>)
+        .take_until(stop.cancelled_owned());
+    let config = Config::default()
+        .concurrency(concurrency)
+        .debounce(Duration::from_millis(50));
+    // The end of the queue lets what runs come to its end, and then ends this.
+    applier(
+        |cluster, context| Box::pin(reconcile(cluster, context)),
+        on_error,
+        context,
+        clusters,
+        queue,
+        config,
+    )
+    .for_each(|_| std::future::ready(()))
+    .await;
+    Ok(())
+}
+
+/// Our own status writes bring nothing new; a change of anything else does.
+fn needs_a_look(cluster: &Guarded) -> Option<u64> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let meta = cluster.meta();
+    let mut hasher = DefaultHasher::new();
+    (
+        meta.generation,
+        &meta.finalizers,
+        meta.deletion_timestamp.as_ref().map(|time| time.0),
+        &meta.annotations,
+        &meta.uid,
+    )
+        .hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+fn on_error(cluster: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    let pause = context
+        .retries
+        .failed(cluster.meta().uid.clone().unwrap_or_default());
+    warn!(cluster = %key(&cluster), %error, retry_in = ?pause, "reconcile failed");
+    Action::requeue(pause)
+}
+
+fn key(cluster: &Guarded) -> String {
+    let meta = cluster.meta();
+    format!(
+        "{}/{}",
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default()
+    )
+}
+
+async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let span = info_span!("reconcile", controller = NAME, cluster = %key(&cluster));
+    async move {
+        let cluster = match &cluster.0 {
+            Ok(cluster) => cluster,
+            Err(invalid) => {
+                // It was stored under another schema. There is no status to write that would fit it.
+                error!(error = %invalid, "the object cannot be read; correct the field that the error names");
+                context.metrics.reconciled(NAME, Duration::ZERO, Some(Reason::InvalidSpec.as_str()));
+                return Ok(Action::await_change());
+            }
+        };
+        context.stores.ready().await.map_err(|error| Error::Internal { what: "the watches", message: error.to_string() })?;
+        let started = Instant::now();
+        let result = step(&context, cluster).await;
+        let failure = match &result {
+            Ok((_, reason)) => *reason,
+            Err(error) => Some(error.reason()),
+        };
+        context.metrics.reconciled(NAME, started.elapsed(), failure.map(Reason::as_str));
+        let (action, _) = result?;
+        context.retries.forget(&cluster.metadata.uid.clone().unwrap_or_default());
+        Ok(action)
+    }
+    .instrument(span)
+    .await
+}
+
+/// One pass: what to do next, and the reason of a failure, if there was one.
+async fn step(
+    context: &Context,
+    cluster: &ManagedCluster,
+) -> Result<(Action, Option<Reason>), Error> {
+    let Some(identity) = Cluster::of(cluster) else {
+        return Ok((Action::await_change(), None));
+    };
+    let observed = Observed::read(&context.stores, cluster)?;
+    let ours = cluster
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == labels::CLUSTER_FINALIZER);
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return if ours {
+            delete(context, cluster, &identity, &observed).await
+        } else {
+            Ok((Action::await_change(), None))
+        };
+    }
+    if !ours {
+        if !cluster.spec.suspend {
+            context.set_finalizer(cluster, true).await?;
+        }
+        // The finalizer's own event brings the cluster back here, unless it is suspended.
+        if !cluster.spec.suspend {
+            return Ok((Action::await_change(), None));
+        }
+    }
+    let findings = find(context, cluster, &identity, &observed).await;
+    say(context, cluster, &findings).await?;
+    let failure = findings.halt().and_then(|(_, halt)| match halt {
+        Halt::Waiting(_) => None,
+        Halt::Failed(_) | Halt::Recalled(_) => Some(halt.reason()),
+    });
+    Ok((next_look(context, &identity, &findings), failure))
+}
+
+/// The steps, in order. A later step is tried though an earlier one failed, where what
+/// it needs is there: a release that cannot be upgraded still serves, and says so.
+async fn find(
+    context: &Context,
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+) -> Findings {
+    let mut facts = facts(cluster, observed);
+    let validated = validate::validate(&context.offer, cluster, observed);
+    let namespace = context.host_namespace(cluster, identity, observed).await;
+    let released = match (&namespace, validated) {
+        (Ok(_), Ok(validated)) => {
+            deploy(context, cluster, identity, observed, &validated, &mut facts)
+                .await
+                .into()
+        }
+        (Ok(_), Err(error)) => Outcome::Halted(Halt::Failed(error)),
+        (Err(_), _) => Outcome::NotTried,
+    };
+    let serving =
+        namespace.is_ok() && (observed.workload.is_some() || matches!(released, Outcome::Done(_)));
+    let (proved, published) = if serving {
+        let proof = control_plane::prove(
+            &context.client,
+            &context.stores,
+            identity,
+            observed,
+            context.options.tenant_dial_address,
+        )
+        .await;
+        match proof {
+            Ok(proved) => {
+                let endpoint = endpoint(context, cluster, identity, observed, &proved).await;
+                facts.endpoints = Some(endpoints(observed, &proved.endpoint));
+                let published = context
+                    .publish(cluster, identity, &proved.pki, &endpoint)
+                    .await;
+                if published.is_ok() {
+                    facts.kubeconfig_secret_ref = Some(SecretRef {
+                        name: cluster.kubeconfig_secret_name(),
+                    });
+                }
+                let pods = proved.replicas;
+                let message = format!(
+                    "{} of {} pods ready; {} answered, verified by the tenant's CA",
+                    pods.ready, pods.wanted, proved.endpoint
+                );
+                (Outcome::Done(message), published.into())
+            }
+            Err(halt) => (Outcome::Halted(halt), Outcome::NotTried),
+        }
+    } else {
+        (Outcome::NotTried, Outcome::NotTried)
+    };
+    Findings {
+        steps: [namespace.into(), released, proved, published],
+        facts,
+        suspended: cluster.spec.suspend,
+        announced: None,
+    }
+}
+
+async fn deploy(
+    context: &Context,
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+    validated: &Validated,
+    facts: &mut ManagedClusterStatus,
+) -> Result<String, Halt> {
+    let deployed = release::ensure(context, cluster, identity, observed, validated).await?;
+    let revision = deployed.status.revision.unwrap_or_default();
+    let chart = deployed.status.chart_version.clone().unwrap_or_default();
+    facts.kubernetes_version = Some(validated.version.to_string());
+    facts.release = Some(deployed.status);
+    Ok(format!(
+        "revision {revision}, chart {chart}, Kubernetes {}",
+        validated.version
+    ))
+}
+
+/// Says what is about to happen, before it does.
+async fn announce(
+    context: &Context,
+    cluster: &ManagedCluster,
+    observed: &Observed,
+    reason: Reason,
+    message: String,
+) {
+    info!(%reason, message, "a change of the release is on the way");
+    let findings = Findings {
+        steps: [
+            Outcome::Done(format!(
+                "namespace {} is claimed and fenced",
+                observed.host_namespace
+            )),
+            Outcome::Halted(Halt::wait(reason, message.clone())),
+            Outcome::NotTried,
+            Outcome::NotTried,
+        ],
+        facts: facts(cluster, observed),
+        suspended: false,
+        announced: Some((reason, message)),
+    };
+    // To be late with the news is no reason not to do it.
+    if let Err(error) = say(context, cluster, &findings).await {
+        warn!(%error, "could not announce the change");
+    }
+}
+
+/// What stays known when a step does not come to its end.
+fn facts(cluster: &ManagedCluster, observed: &Observed) -> ManagedClusterStatus {
+    let before = cluster.status.clone().unwrap_or_default();
+    let release = before.release.map(|mut release| {
+        let failures = i32::try_from(observed.history.failures()).unwrap_or(i32::MAX);
+        release.failures = (failures > 0).then_some(failures);
+        release
+    });
+    ManagedClusterStatus {
+        kubernetes_version: before.kubernetes_version,
+        release,
+        endpoints: before.endpoints,
+        kubeconfig_secret_ref: before.kubeconfig_secret_ref,
+        host_namespace: Some(observed.host_namespace.clone()),
+        ..ManagedClusterStatus::default()
+    }
+}
+
+fn endpoints(observed: &Observed, internal: &str) -> Endpoints {
+    let ports = observed
+        .service
+        .as_ref()
+        .and_then(|service| service.spec.as_ref())
+        .and_then(|spec| spec.ports.as_ref());
+    let port = ports
+        .into_iter()
+        .flatten()
+        .find(|port| port.port == 443)
+        .and_then(|port| port.node_port);
+    Endpoints {
+        internal: Some(internal.to_owned()),
+        node_port: port.map(|port| port.to_string()),
+        public: None,
+    }
+}
+
+/// Where the kubeconfig points: at the load balancer, once it proved to answer there
+/// under its own address, else at the Service.
+async fn endpoint(
+    context: &Context,
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+    proved: &control_plane::Proved,
+) -> Endpoint {
+    let internal = Endpoint::internal(identity, &observed.host_namespace);
+    if cluster.spec.control_plane.service.type_ != ServiceType::LoadBalancer
+        || context.options.tenant_dial_address.is_some()
+    {
+        return internal;
+    }
+    let status = observed
+        .service
+        .as_ref()
+        .and_then(|service| service.status.as_ref());
+    let ingress = status
+        .and_then(|status| status.load_balancer.as_ref())
+        .and_then(|balancer| balancer.ingress.as_ref());
+    let Some(address) = ingress
+        .into_iter()
+        .flatten()
+        .find_map(|ingress| ingress.ip.clone())
+    else {
+        return internal;
+    };
+    let Ok(ip) = address.parse() else {
+        return internal;
+    };
+    match control_plane::answers(&proved.pki, SocketAddr::new(ip, 443), &address).await {
+        Ok(()) => Endpoint {
+            server: format!("https://{address}"),
+            tls_server_name: None,
+        },
+        Err(error) => {
+            debug!(%error, "the load balancer's address is not proved yet");
+            internal
+        }
+    }
+}
+
+async fn delete(
+    context: &Context,
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+) -> Result<(Action, Option<Reason>), Error> {
+    match deletion::advance(context, cluster, identity, observed).await {
+        Ok(()) => {
+            context.attempts.forget(&identity.uid);
+            context.manifests.forget(&observed.host_namespace);
+            context.set_finalizer(cluster, false).await?;
+            info!("deleted");
+            Ok((Action::await_change(), None))
+        }
+        Err(halt) => {
+            say(
+                context,
+                cluster,
+                &report::deleting(cluster, observed, &halt),
+            )
+            .await?;
+            match halt {
+                Halt::Waiting(wait) => {
+                    let blocked = (wait.reason == Reason::DeletionBlocked).then_some(wait.reason);
+                    Ok((
+                        Action::requeue(jittered(wait.look_again.unwrap_or(LOOK_AGAIN))),
+                        blocked,
+                    ))
+                }
+                Halt::Recalled(recalled) => {
+                    Ok((Action::requeue(recalled.pause), Some(recalled.reason)))
+                }
+                Halt::Failed(error) => Err(error),
+            }
+        }
+    }
+}
+
+/// Writes the status, if it says anything new, and an event where a step halts or the
+/// cluster becomes ready.
+async fn say(
+    context: &Context,
+    cluster: &ManagedCluster,
+    findings: &Findings,
+) -> Result<(), Error> {
+    let status = report::status(cluster, findings, Timestamp::now());
+    if !report::differs(cluster.status.as_ref(), &status) {
+        return Ok(());
+    }
+    context.write_status(cluster, &status).await?;
+    let before = cluster
+        .status
+        .as_ref()
+        .and_then(|status| conditions::find(&status.conditions, ConditionType::Ready));
+    let Some(now) = conditions::find(&status.conditions, ConditionType::Ready) else {
+        return Ok(());
+    };
+    if before.is_some_and(|before| before.status == now.status && before.reason == now.reason) {
+        return Ok(());
+    }
+    let wrong = findings
+        .halt()
+        .is_some_and(|(_, halt)| !matches!(halt, Halt::Waiting(_)));
+    let event = Event {
+        type_: if wrong {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: now.reason.clone(),
+        note: Some(now.message.chars().take(1000).collect()),
+        action: findings
+            .halt()
+            .map_or("Reconcile", |(type_, _)| type_.as_str())
+            .to_owned(),
+        secondary: None,
+    };
+    // An event is for people: to lose one is no reason to fail.
+    if let Err(error) = context
+        .recorder
+        .publish(&event, &cluster.object_ref(&()))
+        .await
+    {
+        debug!(%error, "could not publish an event");
+    }
+    Ok(())
+}
+
+fn next_look(context: &Context, identity: &Cluster, findings: &Findings) -> Action {
+    let pause = match findings.halt() {
+        None => DIAL_AT_REST,
+        Some((_, Halt::Waiting(wait))) => wait.look_again.unwrap_or(LOOK_AGAIN),
+        Some((_, Halt::Recalled(recalled))) => return Action::requeue(recalled.pause),
+        Some((_, Halt::Failed(_))) => context.retries.failed(identity.uid.clone()),
+    };
+    Action::requeue(jittered(pause))
+}

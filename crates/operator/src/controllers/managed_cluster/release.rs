@@ -1,0 +1,509 @@
+//! The tenant's Helm release: as the spec asks, and no run of helm when it is so already.
+
+use std::time::Duration;
+
+use kubebyon_api::{
+    ManagedCluster, Reason,
+    managed_cluster::{BackingStoreType, ReleaseStatus},
+    types::Quantity,
+};
+use kubebyon_helm::{
+    Action, ReleaseHistory, ServiceAccount, Sha256Digest, Uninstall, Upgrade, WaitFor,
+    chart::{ChartCredentials, ChartRequest},
+    plan::{self, Why},
+};
+use kubebyon_k8s::{
+    k8s_openapi::{api::core::v1::PersistentVolumeClaim, jiff::Timestamp},
+    kube::{
+        self, Api,
+        api::{DeleteParams, ListParams, Patch, PatchParams},
+    },
+};
+use kubebyon_render::{
+    Cluster,
+    host_namespace::RELEASE_SERVICE_ACCOUNT,
+    values::{Tenant, UserValues, vcluster},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Context, announce, drift,
+    error::{Error, Halt},
+    observe::{self, Observed, Workload},
+    validate::Validated,
+};
+use crate::client::impersonate;
+
+/// The name of the chart where the spec gives none.
+const CHART: &str = "vcluster";
+/// Steps that one reconcile takes towards a release: unlocking, finishing a removal and
+/// installing are one each.
+const MAX_STEPS: usize = 4;
+
+/// A release that is as it should be.
+pub struct Deployed {
+    /// What status says of it.
+    pub status: ReleaseStatus,
+}
+
+/// What the release is to be made from.
+struct Wanted {
+    values: Value,
+    values_hash: Sha256Digest,
+    request: ChartRequest,
+}
+
+impl Wanted {
+    /// Tells this from any other thing to try.
+    fn fingerprint(&self) -> String {
+        let chart = &self.request;
+        format!(
+            "{} {} {} {} {}",
+            chart.repository,
+            chart.name,
+            chart.version.as_deref().unwrap_or_default(),
+            chart.digest.map(|digest| digest.hex()).unwrap_or_default(),
+            self.values_hash.hex()
+        )
+    }
+}
+
+/// Makes the release so. What takes long or disturbs the tenant is announced before.
+pub async fn ensure(
+    context: &Context,
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+    validated: &Validated,
+) -> Result<Deployed, Halt> {
+    let wanted = wanted(context, cluster, identity, observed, validated).await?;
+    let drift = match observed.history.latest() {
+        Some(latest) => drift::find(context, identity, observed, latest).await?,
+        None => None,
+    };
+    // At rest everything is known without asking anybody.
+    if let (None, Some(digest)) = (&drift, wanted.request.digest) {
+        let desired = plan::Desired {
+            chart_digest: digest,
+            values_hash: wanted.values_hash,
+            drifted: false,
+        };
+        if plan::plan(
+            &observed.history,
+            &desired,
+            Timestamp::now(),
+            context.helm.time_limit(),
+        ) == Action::None
+        {
+            context.attempts.forget(&identity.uid);
+            return Ok(deployed(cluster, observed, &observed.history, digest));
+        }
+    }
+    if cluster.spec.suspend {
+        return Err(Halt::wait(
+            Reason::Suspended,
+            "the release is not as the spec asks, and spec.suspend holds the change back",
+        ));
+    }
+    let fingerprint = format!(
+        "{}{}",
+        wanted.fingerprint(),
+        drift.as_deref().unwrap_or_default()
+    );
+    if let Some(failure) = context.attempts.recall(&identity.uid, &fingerprint) {
+        return Err(failure);
+    }
+    match advance(context, cluster, observed, &wanted, drift).await {
+        Ok(deployed) => {
+            context.attempts.forget(&identity.uid);
+            Ok(deployed)
+        }
+        Err(Halt::Failed(error)) => {
+            Err(context.attempts.failed(&identity.uid, &fingerprint, &error))
+        }
+        Err(waiting) => Err(waiting),
+    }
+}
+
+async fn advance(
+    context: &Context,
+    cluster: &ManagedCluster,
+    observed: &Observed,
+    wanted: &Wanted,
+    drift: Option<String>,
+) -> Result<Deployed, Halt> {
+    let namespace = observed.host_namespace.as_str();
+    let run_as = ServiceAccount {
+        namespace: namespace.to_owned(),
+        name: RELEASE_SERVICE_ACCOUNT.to_owned(),
+    };
+    if observed.history.latest().is_none() {
+        announce(
+            context,
+            cluster,
+            observed,
+            Reason::Progressing,
+            "installing the release".to_owned(),
+        )
+        .await;
+    }
+    let chart = context
+        .charts
+        .fetch(&wanted.request)
+        .await
+        .map_err(Error::from)?;
+    let desired = plan::Desired {
+        chart_digest: chart.digest,
+        values_hash: wanted.values_hash,
+        drifted: drift.is_some(),
+    };
+    for _ in 0..MAX_STEPS {
+        // A watch may be behind; helm is too costly, and a restart of a tenant too rude, for that.
+        let history = observe::history_now(&context.client, namespace, &observed.release).await?;
+        let action = plan::plan(
+            &history,
+            &desired,
+            Timestamp::now(),
+            context.helm.time_limit(),
+        );
+        match action {
+            Action::None => return Ok(deployed(cluster, observed, &history, chart.digest)),
+            Action::Wait { until } => {
+                let left = until.duration_since(Timestamp::now());
+                let left =
+                    Duration::try_from(left).unwrap_or(Duration::ZERO) + Duration::from_secs(1);
+                let message = format!(
+                    "a helm run that died left the release pending; it is unlocked in {} s",
+                    left.as_secs()
+                );
+                return Err(Halt::wait_for(Reason::ReleaseLocked, message, left));
+            }
+            Action::Unlock { dead, deployed } => {
+                kubebyon_helm::unlock(context.client.clone(), namespace, &dead, deployed.as_ref())
+                    .await
+                    .map_err(Error::from)?;
+            }
+            Action::FinishUninstall => {
+                let request = Uninstall {
+                    release: &observed.release,
+                    namespace,
+                    run_as: Some(&run_as),
+                    wait: WaitFor::Hooks,
+                };
+                context.run_uninstall(&request).await.map_err(Error::from)?;
+            }
+            Action::Install | Action::Upgrade(_) => {
+                let (reason, message) = announcement(cluster, observed, &action, drift.as_deref());
+                announce(context, cluster, observed, reason, message).await;
+                grow_storage(context, cluster, observed).await?;
+                let upgrade = Upgrade {
+                    release: &observed.release,
+                    namespace,
+                    chart: &chart,
+                    values: &wanted.values,
+                    run_as: Some(&run_as),
+                    force_conflicts: drift.is_some(),
+                    wait: WaitFor::Hooks,
+                };
+                context.run_upgrade(&upgrade).await.map_err(Error::from)?;
+                context.manifests.repaired(namespace, drift.as_ref());
+                let history =
+                    observe::history_now(&context.client, namespace, &observed.release).await?;
+                return Ok(deployed(cluster, observed, &history, chart.digest));
+            }
+        }
+    }
+    Err(Halt::wait_for(
+        Reason::Progressing,
+        "the release needs more steps",
+        Duration::from_secs(1),
+    ))
+}
+
+fn announcement(
+    cluster: &ManagedCluster,
+    observed: &Observed,
+    action: &Action,
+    drift: Option<&str>,
+) -> (Reason, String) {
+    match (action, drift) {
+        (Action::Install, _) => (Reason::Progressing, "installing the release".to_owned()),
+        (_, Some(what)) => (Reason::DriftRepaired, format!("putting back what somebody changed: {what}")),
+        (Action::Upgrade(Why::Retry), _) => (Reason::Progressing, "trying the release again".to_owned()),
+        _ if cluster.spec.control_plane.replicas == 1 && observed.workload.is_some() => (
+            Reason::RestartPending,
+            "upgrading the release; the only replica restarts, and the tenant's API is gone for about 20 seconds".to_owned(),
+        ),
+        _ => (Reason::Progressing, "upgrading the release".to_owned()),
+    }
+}
+
+fn deployed(
+    cluster: &ManagedCluster,
+    observed: &Observed,
+    history: &ReleaseHistory,
+    digest: Sha256Digest,
+) -> Deployed {
+    let latest = history.latest();
+    let recorded = cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.release.clone())
+        .unwrap_or_default();
+    Deployed {
+        status: ReleaseStatus {
+            name: observed.release.clone(),
+            namespace: observed.host_namespace.clone(),
+            revision: latest.map(|revision| i64::from(revision.number)),
+            chart_version: latest
+                .and_then(|revision| revision.chart_version.clone())
+                .or(recorded.chart_version),
+            chart_digest: Some(format!("sha256:{}", digest.hex())),
+            values_hash: latest.and_then(|revision| revision.values_hash.clone()),
+            failures: None,
+        },
+    }
+}
+
+async fn wanted(
+    context: &Context,
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+    validated: &Validated,
+) -> Result<Wanted, Error> {
+    let sources = observe::values_sources(&context.client, cluster).await?;
+    let user = UserValues::read(sources, context.values_policy)?;
+    let data_source = match &cluster.spec.control_plane.backing_store.external_database {
+        Some(database)
+            if cluster.spec.control_plane.backing_store.type_
+                == BackingStoreType::ExternalDatabase =>
+        {
+            let field = "spec.controlPlane.backingStore.externalDatabase.secretRef";
+            Some(
+                secret_text(
+                    context,
+                    cluster,
+                    field,
+                    &database.secret_ref.name,
+                    "dataSource",
+                )
+                .await?,
+            )
+        }
+        _ => None,
+    };
+    let tenant = Tenant {
+        cluster: identity,
+        spec: &cluster.spec,
+        host_namespace: &observed.host_namespace,
+        kubernetes_version: Some(&validated.version.to_string()),
+        default_image: &context.options.default_image,
+        public: None,
+        data_source: data_source.as_deref(),
+    };
+    let values = vcluster(&tenant, user)?;
+    let values_hash = kubebyon_helm::values::values_hash(&values);
+    Ok(Wanted {
+        values,
+        values_hash,
+        request: chart_request(context, cluster, observed).await?,
+    })
+}
+
+/// The chart: as the spec names it, else as it was pinned at the first install, else the
+/// operator's default of today.
+async fn chart_request(
+    context: &Context,
+    cluster: &ManagedCluster,
+    observed: &Observed,
+) -> Result<ChartRequest, Error> {
+    let chart = &cluster.spec.chart;
+    let recorded = cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.release.clone())
+        .unwrap_or_default();
+    let deployed = observed.history.latest();
+    let pinned = recorded
+        .chart_version
+        .clone()
+        .or_else(|| deployed.and_then(|revision| revision.chart_version.clone()));
+    let version = chart
+        .version
+        .clone()
+        .or_else(|| pinned.clone())
+        .unwrap_or_else(|| context.options.default_chart_version.clone());
+    let asked = parse_digest("spec.chart.digest", chart.digest.as_deref())?;
+    let known = parse_digest(
+        "status.release.chartDigest",
+        recorded.chart_digest.as_deref(),
+    )?;
+    let credentials = match &chart.auth_secret_ref {
+        Some(reference) => {
+            let field = "spec.chart.authSecretRef";
+            Some(ChartCredentials {
+                username: secret_text(context, cluster, field, &reference.name, "username").await?,
+                password: secret_text(context, cluster, field, &reference.name, "password").await?,
+            })
+        }
+        None => None,
+    };
+    let ca_pem = match &chart.ca_secret_ref {
+        Some(reference) => Some(
+            secret_text(
+                context,
+                cluster,
+                "spec.chart.caSecretRef",
+                &reference.name,
+                "ca.crt",
+            )
+            .await?
+            .into_bytes(),
+        ),
+        None if chart.repository.is_none() => context.chart_ca.clone(),
+        None => None,
+    };
+    Ok(ChartRequest {
+        repository: chart
+            .repository
+            .clone()
+            .unwrap_or_else(|| context.options.default_chart_repository.clone()),
+        name: chart.name.clone().unwrap_or_else(|| CHART.to_owned()),
+        digest: asked.or_else(|| known.filter(|_| pinned.as_deref() == Some(version.as_str()))),
+        version: Some(version),
+        credentials,
+        ca_pem,
+    })
+}
+
+fn parse_digest(field: &'static str, text: Option<&str>) -> Result<Option<Sha256Digest>, Error> {
+    text.map(str::parse)
+        .transpose()
+        .map_err(|_| Error::InvalidField {
+            field,
+            message: "it is not sha256: and 64 hex digits",
+        })
+}
+
+async fn secret_text(
+    context: &Context,
+    cluster: &ManagedCluster,
+    field: &'static str,
+    name: &str,
+    key: &str,
+) -> Result<String, Error> {
+    let namespace = cluster.namespace_str();
+    let mut data = observe::secret(&context.client, field, namespace, name).await?;
+    let bytes = data.remove(key);
+    bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| Error::SecretNotFound {
+            field,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            lack: format!("has no text in key {key}; add it"),
+        })
+}
+
+/// Volume claims cannot grow through a StatefulSet's template, which is immutable: the
+/// claims are grown by hand, and the StatefulSet is made anew around its running pods.
+async fn grow_storage(
+    context: &Context,
+    cluster: &ManagedCluster,
+    observed: &Observed,
+) -> Result<(), Halt> {
+    let Some(Workload::StatefulSet(set)) = &observed.workload else {
+        return Ok(());
+    };
+    let size = cluster
+        .spec
+        .control_plane
+        .storage
+        .size()
+        .map_err(Error::from)?;
+    let namespace = observed.host_namespace.as_str();
+    let templates = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_claim_templates.as_ref());
+    let stored = templates
+        .into_iter()
+        .flatten()
+        .find_map(|claim| requested(claim));
+    if stored
+        .as_deref()
+        .is_none_or(|stored| same_quantity(stored, &size))
+    {
+        return Ok(());
+    }
+    let tenant =
+        impersonate(&context.client, namespace, RELEASE_SERVICE_ACCOUNT).map_err(|error| {
+            Error::Internal {
+                what: "an impersonating client",
+                message: error.to_string(),
+            }
+        })?;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(tenant.clone(), namespace);
+    let prefix = format!("data-{}-", observed.release);
+    let found = claims
+        .list(&ListParams::default())
+        .await
+        .map_err(Error::api("list the tenant's volume claims"))?;
+    for claim in found.items {
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        let own = name
+            .strip_prefix(&prefix)
+            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+        if !own || requested(&claim).is_some_and(|stored| same_quantity(&stored, &size)) {
+            continue;
+        }
+        let patch = json!({"spec": {"resources": {"requests": {"storage": size.as_str()}}}});
+        match claims
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 403 || status.code == 422 => {
+                return Err(Error::StorageExpansionRefused {
+                    claim: name,
+                    size: size.to_string(),
+                    message: status.message.clone(),
+                }
+                .into());
+            }
+            Err(source) => {
+                return Err(Error::Api {
+                    what: "grow a volume claim",
+                    source,
+                }
+                .into());
+            }
+        }
+    }
+    let sets: Api<kubebyon_k8s::k8s_openapi::api::apps::v1::StatefulSet> =
+        Api::namespaced(tenant, namespace);
+    match sets
+        .delete(&observed.release, &DeleteParams::orphan())
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::Api {
+            what: "replace the StatefulSet to grow its volumes",
+            source,
+        }
+        .into()),
+    }
+}
+
+fn requested(claim: &PersistentVolumeClaim) -> Option<String> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    requests.get("storage").map(|quantity| quantity.0.clone())
+}
+
+fn same_quantity(stored: &str, wanted: &Quantity) -> bool {
+    stored
+        .parse::<Quantity>()
+        .is_ok_and(|stored| stored.units() == wanted.units())
+}

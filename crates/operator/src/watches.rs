@@ -1,0 +1,137 @@
+//! What the host's api-server tells without being asked: one watch a kind, kept in
+//! memory without the parts that nobody reads.
+
+use std::{fmt::Debug, hash::Hash};
+
+use futures::{Stream, StreamExt};
+use kubebyon_k8s::{
+    k8s_openapi::NamespaceResourceScope,
+    kube::{
+        Api, Client, Resource, ResourceExt,
+        core::PartialObjectMeta,
+        runtime::{
+            WatchStreamExt,
+            reflector::{self, Store},
+            watcher::{self, Event, watcher},
+        },
+    },
+};
+use serde::de::DeserializeOwned;
+
+/// Everything that is kept of a watched kind.
+pub struct Watched<K>
+where
+    K: Resource<DynamicType = ()> + 'static,
+{
+    /// What is there now.
+    pub store: Store<K>,
+    /// Each object that was added, changed or deleted. It has to be polled for the store to fill.
+    pub touched: futures::stream::BoxStream<'static, Result<K, watcher::Error>>,
+}
+
+/// Watches the objects of `api` that carry `labels`; `slim` drops what is not read.
+pub fn watch<K>(api: Api<K>, labels: &str, slim: fn(&mut K)) -> Watched<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let touched = watcher(api, watcher::Config::default().labels(labels))
+        .default_backoff()
+        .modify(move |object| {
+            object.managed_fields_mut().clear();
+            slim(object);
+        })
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    Watched { store, touched }
+}
+
+/// As [`watch`], of the metadata alone.
+pub fn watch_metadata<K>(
+    api: Api<PartialObjectMeta<K>>,
+    labels: &str,
+) -> Watched<PartialObjectMeta<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let touched = watcher(api, watcher::Config::default().labels(labels))
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    Watched { store, touched }
+}
+
+/// As [`watch_metadata`], of all objects, of which only those that `keep` picks are
+/// remembered. The others are passed on and forgotten: there may be very many.
+pub fn watch_metadata_keeping<K>(
+    api: Api<PartialObjectMeta<K>>,
+    keep: fn(&PartialObjectMeta<K>) -> bool,
+) -> Watched<PartialObjectMeta<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    let touched = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .inspect(move |event| {
+            let Ok(event) = event else { return };
+            let kept = match event {
+                Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => {
+                    keep(object)
+                }
+                Event::Init | Event::InitDone => true,
+            };
+            if kept {
+                writer.apply_watcher_event(event);
+            }
+        })
+        .touched_objects()
+        .boxed();
+    Watched { store, touched }
+}
+
+/// The cached object of that name.
+pub fn cached<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<std::sync::Arc<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + 'static,
+{
+    store.get(&reflector::ObjectRef::new(name).within(namespace))
+}
+
+/// For kinds that are kept whole.
+pub fn whole<K>(_: &mut K) {}
+
+/// An api for all namespaces.
+pub fn everywhere<K>(client: &Client) -> Api<K>
+where
+    K: Resource<DynamicType = ()>,
+{
+    Api::all(client.clone())
+}
+
+/// A stream of one kind, for a controller that maps it to its own objects.
+pub fn refs<K, M>(
+    touched: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+    map: impl Fn(&K) -> Vec<reflector::ObjectRef<M>> + Send + 'static,
+) -> impl Stream<Item = reflector::ObjectRef<M>> + Send + 'static
+where
+    K: Send + 'static,
+    M: reflector::Lookup + Send + 'static,
+    M::DynamicType: Eq + Hash + Send,
+{
+    touched.flat_map(move |item| {
+        let refs = match item {
+            Ok(object) => map(&object),
+            Err(error) => {
+                tracing::warn!(%error, "a watch failed; it is taken up again");
+                Vec::new()
+            }
+        };
+        futures::stream::iter(refs)
+    })
+}
