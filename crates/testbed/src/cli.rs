@@ -199,12 +199,12 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::Up { cluster, name } => up(name, cluster.profile()?)?,
+        Verb::Up { cluster, name } => up(&name, cluster.profile()?)?,
         Verb::Down { all: true, .. } => ClusterDir::list()?.iter().try_for_each(down)?,
         Verb::Down { name, .. } => down(&ClusterDir::find(&name)?)?,
         Verb::Status => status()?,
         Verb::Kubeconfig { name } => {
-            println!("{}", ClusterDir::find(&name)?.kubeconfig().display())
+            println!("{}", ClusterDir::find(&name)?.kubeconfig().display());
         }
         Verb::LoadImage { file, name } => {
             let dir = ClusterDir::find(&name)?;
@@ -229,7 +229,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(name: ClusterName, profile: Profile) -> Result<()> {
+fn up(name: &ClusterName, profile: Profile) -> Result<()> {
     let started = std::time::Instant::now();
     let progress = Progress::stderr();
     let owned = Owned::start(name.clone(), profile, false, progress)?;

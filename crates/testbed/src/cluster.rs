@@ -42,7 +42,10 @@ impl ApiCluster {
                 let progress = Progress::stderr();
                 let bins = parts::ensure(&[Part::Kubectl, Part::Helm], progress)?;
                 let kubeconfig = PathBuf::from(kubeconfig);
-                progress.say(&format!("KUBECONFIG is set: using {}, nothing is started", kubeconfig.display()));
+                progress.say(&format!(
+                    "KUBECONFIG is set: using {}, nothing is started",
+                    kubeconfig.display()
+                ));
                 Ok(Self {
                     kubectl: bins.path(Part::Kubectl),
                     helm: bins.path(Part::Helm),
@@ -57,7 +60,12 @@ impl ApiCluster {
     /// Starts a new cluster, even when `KUBECONFIG` is set: for tests that restart its api-server or read its log.
     pub fn start(options: ApiOptions) -> Result<Self> {
         let audit = options.audit;
-        let owned = Owned::start(unique_name()?, Profile::Api(options), true, Progress::stderr())?;
+        let owned = Owned::start(
+            unique_name()?,
+            Profile::Api(options),
+            true,
+            Progress::stderr(),
+        )?;
         Ok(Self {
             kubectl: owned.bins().path(Part::Kubectl),
             helm: owned.bins().path(Part::Helm),
@@ -91,6 +99,10 @@ impl ApiCluster {
     pub fn run_kubectl<const N: usize>(&self, args: [&str; N]) -> Result<String> {
         let mut command = Command::new(&self.kubectl);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(args);
+        if let Some(owned) = &self.owned {
+            // Each cluster has its own address, so in the home its discovery cache would never be used again.
+            command.env("KUBECACHEDIR", owned.dir().join("kubectl-cache"));
+        }
         output(&format!("kubectl {}", args.join(" ")), &mut command)
     }
 
@@ -127,8 +139,15 @@ impl ApiCluster {
 fn unique_name() -> Result<ClusterName> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let seed = format!("{}/{}/{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed), now.as_nanos());
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let seed = format!(
+        "{}/{}/{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed),
+        now.as_nanos()
+    );
     let hash = format!("{:x}", Sha256::digest(seed));
     format!("test-{}", hash.get(..12).unwrap_or_default()).parse()
 }

@@ -104,8 +104,12 @@ pub struct ControlPlane {
 }
 
 /// The parts that [`ControlPlane::start`] runs.
-pub const CONTROL_PLANE_PARTS: [Part; 4] =
-    [Part::Etcd, Part::KubeApiserver, Part::KubeControllerManager, Part::KubeScheduler];
+pub const CONTROL_PLANE_PARTS: [Part; 4] = [
+    Part::Etcd,
+    Part::KubeApiserver,
+    Part::KubeControllerManager,
+    Part::KubeScheduler,
+];
 
 impl ControlPlane {
     /// Starts everything below `dir`, a directory of this cluster alone, and returns when the api-server is ready and
@@ -131,21 +135,32 @@ impl ControlPlane {
         let mut etcd = Daemon::spawn(etcd_spec(bins, dir, &options))?;
         let apiserver_spec = apiserver_spec(bins, dir, &options, address, &keys)?;
         // The api-server refuses to start when etcd does not answer its first calls.
-        wait_until("etcd's socket", ETCD_LIMIT, &mut [&mut etcd], || Ok(dir.join(ETCD_SOCKET).exists()))?;
+        wait_until("etcd's socket", ETCD_LIMIT, &mut [&mut etcd], || {
+            Ok(dir.join(ETCD_SOCKET).exists())
+        })?;
         let mut apiserver = Daemon::spawn(apiserver_spec.clone())?;
         // The controller manager waits for a healthy api-server, but for ten seconds only; from the first answer on,
         // whatever it is, less than that is left, and the two can start at the same time.
-        wait_until("the api-server answering", APISERVER_LIMIT, &mut [&mut apiserver, &mut etcd], || {
-            Ok(client.answers("/readyz"))
-        })?;
-        let mut controller_manager = Daemon::spawn(controller_manager_spec(bins, dir, &options, &keys))?;
+        wait_until(
+            "the api-server answering",
+            APISERVER_LIMIT,
+            &mut [&mut apiserver, &mut etcd],
+            || Ok(client.answers("/readyz")),
+        )?;
+        let mut controller_manager =
+            Daemon::spawn(controller_manager_spec(bins, dir, &options, &keys))?;
         let scheduler = match &keys.scheduler_kubeconfig {
-            Some(kubeconfig) => Some(Daemon::spawn(scheduler_spec(bins, dir, &options, kubeconfig))?),
+            Some(kubeconfig) => Some(Daemon::spawn(scheduler_spec(
+                bins, dir, &options, kubeconfig,
+            ))?),
             None => None,
         };
-        wait_until("the api-server's /readyz answering 200", APISERVER_LIMIT, &mut [&mut apiserver, &mut etcd], || {
-            Ok(client.is_ok("/readyz"))
-        })?;
+        wait_until(
+            "the api-server's /readyz answering 200",
+            APISERVER_LIMIT,
+            &mut [&mut apiserver, &mut etcd],
+            || Ok(client.is_ok("/readyz")),
+        )?;
         meanwhile(&keys.admin_kubeconfig, &client)?;
         wait_until(
             "the controller manager making the ServiceAccount default/default",
@@ -200,14 +215,24 @@ impl ControlPlane {
     pub fn kubeconfig_for(&self, file: &str, identity: &Pair) -> Result<PathBuf> {
         let path = self.dir.join(file);
         let server = format!("https://{}", self.address);
-        write_kubeconfig(&path, &server, &self.name, &self.authority.pair.cert_pem, identity)?;
+        write_kubeconfig(
+            &path,
+            &server,
+            &self.name,
+            &self.authority.pair.cert_pem,
+            identity,
+        )?;
         Ok(path)
     }
 
     /// Fails when a daemon has ended by itself.
     pub fn check(&mut self) -> Result<()> {
         self.etcd.check()?;
-        let others = [&mut self.apiserver, &mut self.controller_manager, &mut self.scheduler];
+        let others = [
+            &mut self.apiserver,
+            &mut self.controller_manager,
+            &mut self.scheduler,
+        ];
         others.into_iter().flatten().try_for_each(Daemon::check)
     }
 
@@ -224,16 +249,23 @@ impl ControlPlane {
             Some(apiserver) => apiserver,
             None => Daemon::spawn(self.apiserver_spec.clone())?,
         };
-        wait_until("the api-server's /readyz answering 200", APISERVER_LIMIT, &mut [&mut apiserver], || {
-            Ok(self.client.is_ok("/readyz"))
-        })?;
+        wait_until(
+            "the api-server's /readyz answering 200",
+            APISERVER_LIMIT,
+            &mut [&mut apiserver],
+            || Ok(self.client.is_ok("/readyz")),
+        )?;
         self.apiserver = Some(apiserver);
         Ok(())
     }
 
     /// Ends all daemons, by killing them: nothing is kept of a cluster's data.
     pub fn stop(&mut self) {
-        let clients = [&mut self.scheduler, &mut self.controller_manager, &mut self.apiserver];
+        let clients = [
+            &mut self.scheduler,
+            &mut self.controller_manager,
+            &mut self.apiserver,
+        ];
         for daemon in clients.into_iter().filter_map(Option::as_mut) {
             daemon.kill();
         }
@@ -268,9 +300,14 @@ impl Keys {
         let pki = dir.join("pki");
         fs::create_dir_all(&pki).map_err(Error::file("create", &pki))?;
         let authority = Authority::create(&pki, "ca")?;
-        let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut names: Vec<String> = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "localhost",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         names.push("kubernetes.default.svc.cluster.local".to_owned());
         let mut addresses = vec![options.address, IpAddr::V4(Ipv4Addr::LOCALHOST)];
         addresses.extend(first_address(&options.service_cidr));
@@ -287,7 +324,14 @@ impl Keys {
         let server = format!("https://{address}");
         let kubeconfig = |file: &str, identity: &Pair| {
             let path = dir.join(file);
-            write_kubeconfig(&path, &server, &options.name, &authority.pair.cert_pem, identity).map(|()| path)
+            write_kubeconfig(
+                &path,
+                &server,
+                &options.name,
+                &authority.pair.cert_pem,
+                identity,
+            )
+            .map(|()| path)
         };
         let controller_manager =
             authority.client("controller-manager", "system:kube-controller-manager", None)?;
@@ -299,9 +343,16 @@ impl Keys {
         };
         Ok(Self {
             service_account: SigningKeys::create(&pki)?,
-            kubelet_client: authority.client("kubelet-client", "kube-apiserver", Some("system:masters"))?,
+            kubelet_client: authority.client(
+                "kubelet-client",
+                "kube-apiserver",
+                Some("system:masters"),
+            )?,
             admin_kubeconfig: kubeconfig("admin.kubeconfig", &admin)?,
-            controller_manager_kubeconfig: kubeconfig("controller-manager.kubeconfig", &controller_manager)?,
+            controller_manager_kubeconfig: kubeconfig(
+                "controller-manager.kubeconfig",
+                &controller_manager,
+            )?,
             scheduler_kubeconfig,
             apiserver,
             admin,
@@ -311,13 +362,33 @@ impl Keys {
 }
 
 fn etcd_spec(bins: &Bins, dir: &Path, options: &ControlPlaneOptions) -> DaemonSpec {
-    let (clients, peers) = (format!("unix://{ETCD_SOCKET}"), format!("unix://{ETCD_PEER_SOCKET}"));
+    let (clients, peers) = (
+        format!("unix://{ETCD_SOCKET}"),
+        format!("unix://{ETCD_PEER_SOCKET}"),
+    );
     // Paths are relative: a Unix socket's name has about a hundred characters and a directory's may have more.
     let spec = DaemonSpec::new("etcd", bins.path(Part::Etcd), dir)
-        .args(["--name", "testbed", "--data-dir", "etcd", "--unsafe-no-fsync", "--enable-grpc-gateway=false"])
+        .args([
+            "--name",
+            "testbed",
+            "--data-dir",
+            "etcd",
+            "--unsafe-no-fsync",
+            "--enable-grpc-gateway=false",
+        ])
         .args(["--log-level", "warn", "--quota-backend-bytes", "4294967296"])
-        .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
-        .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
+        .args([
+            "--listen-client-urls",
+            &clients,
+            "--advertise-client-urls",
+            &clients,
+        ])
+        .args([
+            "--listen-peer-urls",
+            &peers,
+            "--initial-advertise-peer-urls",
+            &peers,
+        ])
         .arg(format!("--initial-cluster=testbed={peers}"));
     in_namespace(spec, options)
 }
@@ -335,17 +406,32 @@ fn apiserver_spec(
         .arg(format!("--advertise-address={}", address.ip()))
         .arg(format!("--secure-port={}", address.port()))
         .arg("--permit-port-sharing=true")
-        .arg(format!("--service-cluster-ip-range={}", options.service_cidr))
-        .args(["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction"])
+        .arg(format!(
+            "--service-cluster-ip-range={}",
+            options.service_cidr
+        ))
+        .args([
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+        ])
         .args(["--allow-privileged=true", "--profiling=false"])
         .arg("--kubelet-preferred-address-types=InternalIP")
         .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
-        .arg(flag("service-account-key-file", &keys.service_account.public))
-        .arg(flag("service-account-signing-key-file", &keys.service_account.private))
+        .arg(flag(
+            "service-account-key-file",
+            &keys.service_account.public,
+        ))
+        .arg(flag(
+            "service-account-signing-key-file",
+            &keys.service_account.private,
+        ))
         .arg(flag("client-ca-file", &keys.authority.pair.cert))
         .arg(flag("tls-cert-file", &keys.apiserver.cert))
         .arg(flag("tls-private-key-file", &keys.apiserver.key))
-        .arg(flag("kubelet-client-certificate", &keys.kubelet_client.cert))
+        .arg(flag(
+            "kubelet-client-certificate",
+            &keys.kubelet_client.cert,
+        ))
         .arg(flag("kubelet-client-key", &keys.kubelet_client.key));
     if address.ip().is_loopback() {
         // A loopback address may not stand in Endpoints, and without nodes nobody would use it.
@@ -354,30 +440,59 @@ fn apiserver_spec(
     if options.audit {
         let policy = dir.join("audit-policy.yaml");
         write_private(&policy, AUDIT_POLICY)?;
-        spec = spec.arg(flag("audit-policy-file", &policy)).arg(flag("audit-log-path", &audit_log(dir)));
+        spec = spec
+            .arg(flag("audit-policy-file", &policy))
+            .arg(flag("audit-log-path", &audit_log(dir)));
     }
-    Ok(in_namespace(spec.args(options.apiserver_args.clone()), options))
+    Ok(in_namespace(
+        spec.args(options.apiserver_args.clone()),
+        options,
+    ))
 }
 
-fn controller_manager_spec(bins: &Bins, dir: &Path, options: &ControlPlaneOptions, keys: &Keys) -> DaemonSpec {
+fn controller_manager_spec(
+    bins: &Bins,
+    dir: &Path,
+    options: &ControlPlaneOptions,
+    keys: &Keys,
+) -> DaemonSpec {
     let ca = &keys.authority.pair;
-    let spec = DaemonSpec::new("kube-controller-manager", bins.path(Part::KubeControllerManager), dir)
-        .arg(flag("kubeconfig", &keys.controller_manager_kubeconfig))
-        .args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"])
-        .arg(flag("service-account-private-key-file", &keys.service_account.private))
-        .arg(flag("root-ca-file", &ca.cert))
-        .arg(flag("cluster-signing-cert-file", &ca.cert))
-        .arg(flag("cluster-signing-key-file", &ca.key))
-        // Starting makes some 150 requests, which the default of 20 a second draws out to six seconds.
-        .args(["--kube-api-qps=500", "--kube-api-burst=1000"])
-        .arg("--allocate-node-cidrs=true")
-        .arg(format!("--cluster-cidr={}", options.pod_cidr))
-        .arg(format!("--service-cluster-ip-range={}", options.service_cidr))
-        .args(options.controller_manager_args.clone());
+    let spec = DaemonSpec::new(
+        "kube-controller-manager",
+        bins.path(Part::KubeControllerManager),
+        dir,
+    )
+    .arg(flag("kubeconfig", &keys.controller_manager_kubeconfig))
+    .args([
+        "--leader-elect=false",
+        "--secure-port=0",
+        "--use-service-account-credentials=true",
+    ])
+    .arg(flag(
+        "service-account-private-key-file",
+        &keys.service_account.private,
+    ))
+    .arg(flag("root-ca-file", &ca.cert))
+    .arg(flag("cluster-signing-cert-file", &ca.cert))
+    .arg(flag("cluster-signing-key-file", &ca.key))
+    // Starting makes some 150 requests, which the default of 20 a second draws out to six seconds.
+    .args(["--kube-api-qps=500", "--kube-api-burst=1000"])
+    .arg("--allocate-node-cidrs=true")
+    .arg(format!("--cluster-cidr={}", options.pod_cidr))
+    .arg(format!(
+        "--service-cluster-ip-range={}",
+        options.service_cidr
+    ))
+    .args(options.controller_manager_args.clone());
     in_namespace(spec, options)
 }
 
-fn scheduler_spec(bins: &Bins, dir: &Path, options: &ControlPlaneOptions, kubeconfig: &Path) -> DaemonSpec {
+fn scheduler_spec(
+    bins: &Bins,
+    dir: &Path,
+    options: &ControlPlaneOptions,
+    kubeconfig: &Path,
+) -> DaemonSpec {
     let spec = DaemonSpec::new("kube-scheduler", bins.path(Part::KubeScheduler), dir)
         .arg(flag("kubeconfig", kubeconfig))
         .args(["--leader-elect=false", "--secure-port=0"]);
@@ -402,7 +517,11 @@ fn audit_log(dir: &Path) -> PathBuf {
 /// Binds a free port without listening on it. The kernel gives a port that no other socket holds, shared or not.
 fn reserve_port(address: IpAddr) -> Result<(OwnedFd, u16)> {
     let reserve = || -> rustix::io::Result<(OwnedFd, u16)> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
         let flags = rustix::net::SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_socket_reuseport(&socket, true)?;
@@ -417,8 +536,12 @@ fn reserve_port(address: IpAddr) -> Result<(OwnedFd, u16)> {
 fn first_address(cidr: &str) -> Option<IpAddr> {
     let (network, _) = cidr.split_once('/')?;
     match network.parse().ok()? {
-        IpAddr::V4(network) => Some(IpAddr::V4(Ipv4Addr::from_bits(network.to_bits().checked_add(1)?))),
-        IpAddr::V6(network) => Some(IpAddr::V6(std::net::Ipv6Addr::from_bits(network.to_bits().checked_add(1)?))),
+        IpAddr::V4(network) => Some(IpAddr::V4(Ipv4Addr::from_bits(
+            network.to_bits().checked_add(1)?,
+        ))),
+        IpAddr::V6(network) => Some(IpAddr::V6(std::net::Ipv6Addr::from_bits(
+            network.to_bits().checked_add(1)?,
+        ))),
     }
 }
 
@@ -430,15 +553,24 @@ mod tests {
     fn a_reserved_port_is_reserved_for_programs_that_share_it() {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (_socket, port) = reserve_port(loopback).unwrap();
-        assert!(std::net::TcpListener::bind((loopback, port)).is_err(), "a foreign program got the reserved port");
+        assert!(
+            std::net::TcpListener::bind((loopback, port)).is_err(),
+            "a foreign program got the reserved port"
+        );
         let (_other, other_port) = reserve_port(loopback).unwrap();
         assert_ne!(port, other_port);
     }
 
     #[test]
     fn the_kubernetes_service_has_the_first_address() {
-        assert_eq!(first_address("10.96.0.0/16"), Some("10.96.0.1".parse().unwrap()));
-        assert_eq!(first_address("fd00::/108"), Some("fd00::1".parse().unwrap()));
+        assert_eq!(
+            first_address("10.96.0.0/16"),
+            Some("10.96.0.1".parse().unwrap())
+        );
+        assert_eq!(
+            first_address("fd00::/108"),
+            Some("fd00::1".parse().unwrap())
+        );
         assert_eq!(first_address("nonsense"), None);
     }
 }

@@ -41,23 +41,40 @@ pub struct Response {
 impl Client {
     /// A client that trusts `ca_pem` and shows `identity`.
     pub fn new(address: SocketAddr, ca_pem: &str, identity: &Pair) -> Result<Self> {
-        let refused = |reason: String| Error::Tls { address: address.to_string(), reason };
-        let pem = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| refused(error.to_string()));
+        let refused = |reason: String| Error::Tls {
+            address: address.to_string(),
+            reason,
+        };
+        let pem = |text: &str| {
+            CertificateDer::from_pem_slice(text.as_bytes())
+                .map_err(|error| refused(error.to_string()))
+        };
         let mut roots = RootCertStore::empty();
-        roots.add(pem(ca_pem)?).map_err(|error| refused(error.to_string()))?;
+        roots
+            .add(pem(ca_pem)?)
+            .map_err(|error| refused(error.to_string()))?;
         let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
             .map_err(|error| refused(error.to_string()))?;
         let certificate = pem(&identity.cert_pem)?;
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(vec![certificate], key))
-            .map_err(|error| refused(error.to_string()))?;
-        Ok(Self { address, config: Arc::new(config) })
+        let config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .and_then(|builder| {
+                    builder
+                        .with_root_certificates(roots)
+                        .with_client_auth_cert(vec![certificate], key)
+                })
+                .map_err(|error| refused(error.to_string()))?;
+        Ok(Self {
+            address,
+            config: Arc::new(config),
+        })
     }
 
     /// Whether GET `path` answers 200. A server that is not there yet, or answers otherwise, is a plain no.
     pub fn is_ok(&self, path: &str) -> bool {
-        self.send("GET", path, "").is_ok_and(|response| response.status == 200)
+        self.send("GET", path, "")
+            .is_ok_and(|response| response.status == 200)
     }
 
     /// Whether GET `path` answers anything.
@@ -70,9 +87,19 @@ impl Client {
     /// # Errors
     /// [`Error::Request`] with the api-server's own words.
     pub fn request(&self, method: &'static str, path: &str, body: &str) -> Result<String> {
-        let failed = |answer: String| Error::Request { method, path: path.to_owned(), answer };
-        let response = self.send(method, path, body).map_err(|error| failed(error.to_string()))?;
-        if (200..300).contains(&response.status) { Ok(response.body) } else { Err(failed(response.body)) }
+        let failed = |answer: String| Error::Request {
+            method,
+            path: path.to_owned(),
+            answer,
+        };
+        let response = self
+            .send(method, path, body)
+            .map_err(|error| failed(error.to_string()))?;
+        if (200..300).contains(&response.status) {
+            Ok(response.body)
+        } else {
+            Err(failed(response.body))
+        }
     }
 
     fn send(&self, method: &str, path: &str, body: &str) -> io::Result<Response> {
@@ -80,7 +107,8 @@ impl Client {
         tcp.set_read_timeout(Some(TIME_LIMIT))?;
         tcp.set_write_timeout(Some(TIME_LIMIT))?;
         let name = ServerName::IpAddress(self.address.ip().into());
-        let connection = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
+        let connection =
+            ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, tcp);
         // HTTP/1.0: the answer ends with the connection and comes in one piece.
         write!(
@@ -92,14 +120,18 @@ impl Client {
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+        parse(&answer)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
     }
 }
 
 fn parse(answer: &str) -> Option<Response> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Response { status, body: body.to_owned() })
+    Some(Response {
+        status,
+        body: body.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -108,8 +140,12 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_status_and_a_body() {
-        let response = parse("HTTP/1.0 409 Conflict\r\nDate: today\r\n\r\n{\"kind\": \"Status\"}").unwrap();
-        assert_eq!((response.status, response.body.as_str()), (409, "{\"kind\": \"Status\"}"));
+        let response =
+            parse("HTTP/1.0 409 Conflict\r\nDate: today\r\n\r\n{\"kind\": \"Status\"}").unwrap();
+        assert_eq!(
+            (response.status, response.body.as_str()),
+            (409, "{\"kind\": \"Status\"}")
+        );
         assert!(parse("SSH-2.0").is_none());
     }
 }

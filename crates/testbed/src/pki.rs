@@ -11,8 +11,8 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
 use crate::error::{Error, Result};
@@ -40,7 +40,9 @@ pub struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("cert", &self.pair.cert).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("cert", &self.pair.cert)
+            .finish_non_exhaustive()
     }
 }
 
@@ -51,30 +53,53 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished(name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let key = KeyPair::generate().map_err(&failed)?;
         let cert = params.self_signed(&key).map_err(&failed)?;
         let pair = write_pair(dir, name, cert.pem(), key.serialize_pem())?;
-        Ok(Self { issuer: Issuer::new(params, key), dir: dir.to_path_buf(), pair })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            dir: dir.to_path_buf(),
+            pair,
+        })
     }
 
     /// A server certificate for host names and addresses, in `NAME.crt` and `NAME.key`.
     pub fn server(&self, name: &str, dns: &[String], addresses: &[IpAddr]) -> Result<Pair> {
         let mut params = CertificateParams::new(dns.to_vec()).map_err(failed(name))?;
-        params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
-        self.issue(name, params, distinguished(name, None), ExtendedKeyUsagePurpose::ServerAuth)
+        params
+            .subject_alt_names
+            .extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
+        self.issue(
+            name,
+            params,
+            distinguished(name, None),
+            ExtendedKeyUsagePurpose::ServerAuth,
+        )
     }
 
     /// A client certificate: to Kubernetes `user` is the user's name and `group` a group of it.
     pub fn client(&self, file: &str, user: &str, group: Option<&str>) -> Result<Pair> {
         let params = CertificateParams::default();
-        self.issue(file, params, distinguished(user, group), ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(
+            file,
+            params,
+            distinguished(user, group),
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )
     }
 
     /// The client certificate of a kubelet, which the Node authorizer knows by its name and group.
     pub fn kubelet(&self, node: &str) -> Result<Pair> {
-        self.client(&format!("kubelet-{node}"), &format!("system:node:{node}"), Some("system:nodes"))
+        self.client(
+            &format!("kubelet-{node}"),
+            &format!("system:node:{node}"),
+            Some("system:nodes"),
+        )
     }
 
     fn issue(
@@ -106,7 +131,10 @@ impl SigningKeys {
     /// Makes `DIR/service-account.key` and `.pub`.
     pub fn create(dir: &Path) -> Result<Self> {
         let key = KeyPair::generate().map_err(failed("service-account"))?;
-        let keys = Self { private: dir.join("service-account.key"), public: dir.join("service-account.pub") };
+        let keys = Self {
+            private: dir.join("service-account.key"),
+            public: dir.join("service-account.pub"),
+        };
         write_private(&keys.private, &key.serialize_pem())?;
         write_private(&keys.public, &key.public_key_pem())?;
         Ok(keys)
@@ -114,7 +142,13 @@ impl SigningKeys {
 }
 
 /// Writes a kubeconfig with everything inside it, so that it works from any directory.
-pub fn write_kubeconfig(path: &Path, server: &str, cluster: &str, ca_pem: &str, client: &Pair) -> Result<()> {
+pub fn write_kubeconfig(
+    path: &Path,
+    server: &str,
+    cluster: &str,
+    ca_pem: &str,
+    client: &Pair,
+) -> Result<()> {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write!(
@@ -141,7 +175,12 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let write = || {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(text.as_bytes())?;
         std::fs::rename(&temporary, path)
     };
@@ -158,14 +197,22 @@ fn distinguished(common_name: &str, organization: Option<&str>) -> Distinguished
 }
 
 fn write_pair(dir: &Path, name: &str, cert_pem: String, key_pem: String) -> Result<Pair> {
-    let pair = Pair { cert: dir.join(format!("{name}.crt")), key: dir.join(format!("{name}.key")), cert_pem, key_pem };
+    let pair = Pair {
+        cert: dir.join(format!("{name}.crt")),
+        key: dir.join(format!("{name}.key")),
+        cert_pem,
+        key_pem,
+    };
     write_private(&pair.cert, &pair.cert_pem)?;
     write_private(&pair.key, &pair.key_pem)?;
     Ok(pair)
 }
 
 fn failed(subject: &str) -> impl Fn(rcgen::Error) -> Error + '_ {
-    move |source| Error::Certificate { subject: subject.to_owned(), source }
+    move |source| Error::Certificate {
+        subject: subject.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -180,9 +227,21 @@ mod tests {
         let ca = Authority::create(dir.path(), "ca").unwrap();
         let admin = ca.client("admin", "admin", Some("system:masters")).unwrap();
         let config = dir.path().join("admin.kubeconfig");
-        write_kubeconfig(&config, "https://127.0.0.1:6443", "test", &ca.pair.cert_pem, &admin).unwrap();
+        write_kubeconfig(
+            &config,
+            "https://127.0.0.1:6443",
+            "test",
+            &ca.pair.cert_pem,
+            &admin,
+        )
+        .unwrap();
         for file in [&ca.pair.key, &admin.key, &config] {
-            assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+            assert_eq!(
+                std::fs::metadata(file).unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                file.display()
+            );
         }
     }
 }

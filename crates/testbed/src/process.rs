@@ -54,7 +54,15 @@ impl DaemonSpec {
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>, dir: &Path) -> Self {
         let name = name.into();
         let log = dir.join("logs").join(format!("{name}.log"));
-        Self { name, program: program.into(), args: Vec::new(), env: Vec::new(), cwd: dir.to_path_buf(), log, netns: None }
+        Self {
+            name,
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: dir.to_path_buf(),
+            log,
+            netns: None,
+        }
     }
 
     /// Adds one argument.
@@ -99,17 +107,28 @@ impl Daemon {
         if let Some(dir) = spec.log.parent() {
             std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
         }
-        let log = OpenOptions::new().create(true).append(true).open(&spec.log).map_err(Error::file("open", &spec.log))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&spec.log)
+            .map_err(Error::file("open", &spec.log))?;
         let log_too = log.try_clone().map_err(Error::file("open", &spec.log))?;
         let testbed = testbed_program()?;
         let mut command = Command::new(&testbed);
-        command.arg("exec").arg("--parent").arg(std::process::id().to_string());
+        command
+            .arg("exec")
+            .arg("--parent")
+            .arg(std::process::id().to_string());
         if let Some(netns) = &spec.netns {
             command.arg("--netns").arg(netns);
         }
         command.arg("--").arg(&spec.program).args(&spec.args);
         command.envs(spec.env.iter().map(|(name, value)| (name, value)));
-        command.current_dir(&spec.cwd).stdin(Stdio::null()).stdout(log).stderr(log_too);
+        command
+            .current_dir(&spec.cwd)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(log_too);
         // A Ctrl-C in the terminal must reach the supervisor alone, which then ends its daemons in order.
         command.process_group(0);
         let child = command.spawn().map_err(|source| Error::Spawn {
@@ -135,7 +154,11 @@ impl Daemon {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.ended(status)),
-            Err(source) => Err(Error::File { action: "wait for", path: self.spec.program.clone(), source }),
+            Err(source) => Err(Error::File {
+                action: "wait for",
+                path: self.spec.program.clone(),
+                source,
+            }),
         }
     }
 
@@ -209,9 +232,19 @@ pub fn wait_until(
         if Instant::now() >= deadline {
             let detail = daemons
                 .first()
-                .map(|daemon| format!(". Last lines of {}:\n{}", daemon.spec.log.display(), tail(&daemon.spec.log)))
+                .map(|daemon| {
+                    format!(
+                        ". Last lines of {}:\n{}",
+                        daemon.spec.log.display(),
+                        tail(&daemon.spec.log)
+                    )
+                })
                 .unwrap_or_default();
-            return Err(Error::Timeout { what: what.to_owned(), limit, detail });
+            return Err(Error::Timeout {
+                what: what.to_owned(),
+                limit,
+                detail,
+            });
         }
         std::thread::sleep(POLL);
     }
@@ -222,11 +255,14 @@ pub fn wait_until(
 /// # Errors
 /// [`Error::Spawn`] when it cannot start, [`Error::Command`] with its last lines when it fails.
 pub fn output(what: &str, command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|source| Error::Spawn {
-        program: command.get_program().to_string_lossy().into_owned(),
-        source,
-        hint: format!("it is needed for: {what}"),
-    })?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| Error::Spawn {
+            program: command.get_program().to_string_lossy().into_owned(),
+            source,
+            hint: format!("it is needed for: {what}"),
+        })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -270,9 +306,16 @@ pub fn testbed_program() -> Result<PathBuf> {
     }
     // Cargo puts programs into target/PROFILE, test programs into target/PROFILE/deps.
     let dirs: Vec<&Path> = own.ancestors().skip(1).take(2).collect();
-    dirs.iter().map(|dir| dir.join("testbed")).find(|path| path.is_file()).ok_or_else(|| Error::NoTestbed {
-        looked: dirs.iter().map(|dir| dir.join("testbed").display().to_string()).collect::<Vec<_>>().join(" or "),
-    })
+    dirs.iter()
+        .map(|dir| dir.join("testbed"))
+        .find(|path| path.is_file())
+        .ok_or_else(|| Error::NoTestbed {
+            looked: dirs
+                .iter()
+                .map(|dir| dir.join("testbed").display().to_string())
+                .collect::<Vec<_>>()
+                .join(" or "),
+        })
 }
 
 /// Becomes `command`, which is then killed when `parent` dies. Returns only on failure.
@@ -298,12 +341,18 @@ pub fn become_daemon(parent: u32, netns: Option<&Path>, command: &[OsString]) ->
         return failed(source, "its network namespace could not be entered");
     }
     let source = Command::new(&program).args(command.iter().skip(1)).exec();
-    failed(source, "is it on PATH, and, for a part, complete? `testbed parts` lists the parts")
+    failed(
+        source,
+        "is it on PATH, and, for a part, complete? `testbed parts` lists the parts",
+    )
 }
 
 fn enter_netns(path: &Path) -> io::Result<()> {
     use std::os::fd::AsFd;
     let namespace = File::open(path)?;
-    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network))?;
+    rustix::thread::move_into_link_name_space(
+        namespace.as_fd(),
+        Some(rustix::thread::LinkNameSpaceType::Network),
+    )?;
     Ok(())
 }

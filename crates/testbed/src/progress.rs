@@ -31,7 +31,11 @@ pub enum Progress {
 impl Progress {
     /// Terminal or plain lines, by what standard error is.
     pub fn stderr() -> Self {
-        if std::io::stderr().is_terminal() { Self::Terminal } else { Self::Plain }
+        if std::io::stderr().is_terminal() {
+            Self::Terminal
+        } else {
+            Self::Plain
+        }
     }
 
     /// Prints one line.
@@ -49,13 +53,33 @@ impl Progress {
         let started = Instant::now();
         let ticker = match self {
             Self::Quiet | Self::Events => None,
-            Self::Terminal => Some(ticker(text.clone(), started, expected, REDRAW, "\r\x1b[2K", "")),
+            Self::Terminal => Some(ticker(
+                text.clone(),
+                started,
+                expected,
+                REDRAW,
+                "\r\x1b[2K",
+                "",
+            )),
             Self::Plain => {
                 eprintln!("{}", line(&text, Duration::ZERO, expected));
-                Some(ticker(text.clone(), started, expected, PLAIN_REMINDER, "", "\n"))
+                Some(ticker(
+                    text.clone(),
+                    started,
+                    expected,
+                    PLAIN_REMINDER,
+                    "",
+                    "\n",
+                ))
             }
         };
-        Step { progress: self, text, started, ticker, done: false }
+        Step {
+            progress: self,
+            text,
+            started,
+            ticker,
+            done: false,
+        }
     }
 }
 
@@ -84,9 +108,17 @@ impl Drop for Step {
             // The ticker only prints; if it panicked there is nothing left to do for it.
             let _ = thread.join();
         }
-        let clear = if self.progress == Progress::Terminal { "\r\x1b[2K" } else { "" };
+        let clear = if self.progress == Progress::Terminal {
+            "\r\x1b[2K"
+        } else {
+            ""
+        };
         let end = if self.done { "done in" } else { "FAILED after" };
-        self.progress.say(&format!("{clear}{}: {end} {}", self.text, clock(self.started.elapsed())));
+        self.progress.say(&format!(
+            "{clear}{}: {end} {}",
+            self.text,
+            clock(self.started.elapsed())
+        ));
     }
 }
 
@@ -103,7 +135,11 @@ fn ticker(
         while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
             let mut out = std::io::stderr().lock();
             // A terminal that went away must not end the build.
-            let _ = write!(out, "{before}{}{after}", line(&text, started.elapsed(), expected));
+            let _ = write!(
+                out,
+                "{before}{}{after}",
+                line(&text, started.elapsed(), expected)
+            );
             let _ = out.flush();
         }
     });
@@ -120,7 +156,11 @@ fn line(text: &str, elapsed: Duration, expected: Option<Duration>) -> String {
 /// Seconds below a minute with one decimal, minutes and seconds above.
 pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
-    if seconds < 60 { format!("{:.1} s", time.as_secs_f64()) } else { format!("{} min {:02} s", seconds / 60, seconds % 60) }
+    if seconds < 60 {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} min {:02} s", seconds / 60, seconds % 60)
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +170,11 @@ mod tests {
     #[test]
     fn a_line_names_the_elapsed_and_the_expected_time() {
         assert_eq!(
-            line("[2/9] etcd", Duration::from_secs(65), Some(Duration::from_secs(50))),
+            line(
+                "[2/9] etcd",
+                Duration::from_secs(65),
+                Some(Duration::from_secs(50))
+            ),
             "[2/9] etcd: 1 min 05 s of about 50.0 s"
         );
     }

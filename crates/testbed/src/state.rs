@@ -45,8 +45,16 @@ impl FromStr for ClusterName {
         let good = (1..=20).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && !name.ends_with('-')
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if good { Ok(Self(name.to_owned())) } else { Err(Error::BadName { name: name.to_owned() }) }
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if good {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(Error::BadName {
+                name: name.to_owned(),
+            })
+        }
     }
 }
 
@@ -106,16 +114,28 @@ impl ClusterDir {
             .map_err(Error::file("create", &clusters))?;
         let _claims = lock(&clusters.join(".lock"))?;
         for dir in list_in(&clusters)? {
-            let same = dir.path.file_name().is_some_and(|name| name == record.name.as_str());
+            let same = dir
+                .path
+                .file_name()
+                .is_some_and(|name| name == record.name.as_str());
             let swept = same || dir.read().is_ok_and(|record| record.owned);
             match (swept, dir.is_alive()?) {
                 (true, false) => dir.clean()?,
-                (true, true) if same => return Err(Error::AlreadyRuns { name: record.name.to_string() }),
+                (true, true) if same => {
+                    return Err(Error::AlreadyRuns {
+                        name: record.name.to_string(),
+                    });
+                }
                 _ => {}
             }
         }
-        let dir = Self { path: clusters.join(record.name.as_str()) };
-        fs::DirBuilder::new().mode(0o700).create(&dir.path).map_err(Error::file("create", &dir.path))?;
+        let dir = Self {
+            path: clusters.join(record.name.as_str()),
+        };
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&dir.path)
+            .map_err(Error::file("create", &dir.path))?;
         let log = lock(&dir.path.join(SUPERVISOR_LOG))?;
         dir.write(record)?;
         Ok((dir, log))
@@ -131,14 +151,26 @@ impl ClusterDir {
     /// # Errors
     /// [`Error::NoCluster`].
     pub fn find(name: &ClusterName) -> Result<Self> {
-        let dir = Self { path: clusters()?.join(name.as_str()) };
-        if dir.path.is_dir() { Ok(dir) } else { Err(Error::NoCluster { name: name.to_string() }) }
+        let dir = Self {
+            path: clusters()?.join(name.as_str()),
+        };
+        if dir.path.is_dir() {
+            Ok(dir)
+        } else {
+            Err(Error::NoCluster {
+                name: name.to_string(),
+            })
+        }
     }
 
     /// All clusters, living and dead, by name.
     pub fn list() -> Result<Vec<Self>> {
         let clusters = clusters()?;
-        if clusters.is_dir() { list_in(&clusters) } else { Ok(Vec::new()) }
+        if clusters.is_dir() {
+            list_in(&clusters)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// Where everything of the cluster is.
@@ -166,8 +198,10 @@ impl ClusterDir {
     /// Replaces the record in one step.
     pub fn write(&self, record: &Record) -> Result<()> {
         let path = self.path.join(RECORD);
-        let text =
-            serde_json::to_string_pretty(record).map_err(|source| Error::BadRecord { path: path.clone(), source })?;
+        let text = serde_json::to_string_pretty(record).map_err(|source| Error::BadRecord {
+            path: path.clone(),
+            source,
+        })?;
         write_private(&path, &text)
     }
 
@@ -183,7 +217,11 @@ impl ClusterDir {
         match File::open(&path) {
             Ok(log) => Ok(Some(Pulse(log))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::File { action: "open", path, source }),
+            Err(source) => Err(Error::File {
+                action: "open",
+                path,
+                source,
+            }),
         }
     }
 
@@ -198,8 +236,16 @@ impl ClusterDir {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
                 // A daemon that is being killed may still write.
-                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
-                Err(source) => return Err(Error::File { action: "remove", path: self.path.clone(), source }),
+                Err(_) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(source) => {
+                    return Err(Error::File {
+                        action: "remove",
+                        path: self.path.clone(),
+                        source,
+                    });
+                }
             }
         }
     }
@@ -230,7 +276,11 @@ fn clusters() -> Result<PathBuf> {
 
 fn list_in(clusters: &Path) -> Result<Vec<ClusterDir>> {
     let mut dirs: Vec<ClusterDir> = fs::read_dir(clusters)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
+        .and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<Result<Vec<_>, _>>()
+        })
         .map_err(Error::file("read", clusters))?
         .into_iter()
         .filter(|path| path.is_dir())
@@ -261,7 +311,18 @@ mod tests {
         for good in ["a", "demo", "test-1", "abcdefghijklmnopqrst"] {
             assert!(good.parse::<ClusterName>().is_ok(), "{good}");
         }
-        for bad in ["", "1a", "-a", "a-", "A", "a_b", "a/b", "..", "abcdefghijklmnopqrstu", "ä"] {
+        for bad in [
+            "",
+            "1a",
+            "-a",
+            "a-",
+            "A",
+            "a_b",
+            "a/b",
+            "..",
+            "abcdefghijklmnopqrstu",
+            "ä",
+        ] {
             assert!(bad.parse::<ClusterName>().is_err(), "{bad}");
         }
     }

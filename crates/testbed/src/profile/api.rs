@@ -46,7 +46,13 @@ impl RunningCluster for ApiRunning {
 impl ApiOptions {
     /// The parts that it needs.
     pub(crate) fn parts(&self) -> Vec<Part> {
-        let mut parts = vec![Part::Etcd, Part::KubeApiserver, Part::KubeControllerManager, Part::Kubectl, Part::Helm];
+        let mut parts = vec![
+            Part::Etcd,
+            Part::KubeApiserver,
+            Part::KubeControllerManager,
+            Part::Kubectl,
+            Part::Helm,
+        ];
         parts.extend(self.with.iter().map(|set| set.part()));
         parts
     }

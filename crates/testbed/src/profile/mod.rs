@@ -7,11 +7,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    profile::api::ApiOptions,
     control_plane::ControlPlane,
     error::Result,
     node::{self, NodeOptions},
     parts::{Bins, Part},
+    profile::api::ApiOptions,
     progress::Progress,
     state::ClusterName,
 };

@@ -44,11 +44,22 @@ impl Owned {
     ///
     /// # Errors
     /// Whatever kept the cluster from starting; then nothing of it is left.
-    pub fn start(name: ClusterName, profile: Profile, owned: bool, progress: Progress) -> Result<Self> {
+    pub fn start(
+        name: ClusterName,
+        profile: Profile,
+        owned: bool,
+        progress: Progress,
+    ) -> Result<Self> {
         profile.check_rights()?;
         let program = testbed_program()?;
         let bins = parts::ensure(&profile.parts(), progress)?;
-        let record = Record { name, profile, owned, supervisor: None, ready: false };
+        let record = Record {
+            name,
+            profile,
+            owned,
+            supervisor: None,
+            ready: false,
+        };
         let (dir, log) = ClusterDir::create(&record)?;
         let mut child = match spawn(&program, dir.path(), log) {
             Ok(child) => child,
@@ -58,7 +69,13 @@ impl Owned {
             }
         };
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let owned = Self { name: record.name, dir, bins, child, stdin };
+        let owned = Self {
+            name: record.name,
+            dir,
+            bins,
+            child,
+            stdin,
+        };
         let mut events = BufReader::new(stdout.ok_or_else(|| owned.gone("has no output"))?);
         loop {
             match protocol::read_line(&mut events) {
@@ -106,7 +123,11 @@ impl Owned {
     }
 
     fn gone(&self, problem: &'static str) -> Error {
-        Error::SupervisorGone { name: self.name.to_string(), problem, tail: tail(&self.dir.supervisor_log()) }
+        Error::SupervisorGone {
+            name: self.name.to_string(),
+            problem,
+            tail: tail(&self.dir.supervisor_log()),
+        }
     }
 }
 
@@ -150,8 +171,17 @@ pub fn ask(dir: &ClusterDir, request: &Request) -> Result<()> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(message)) => Err(Error::Supervisor { message }),
         Err(_) => {
-            let name = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Err(Error::SupervisorGone { name, problem: "does not answer", tail: tail(&dir.supervisor_log()) })
+            let name = dir
+                .path()
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            Err(Error::SupervisorGone {
+                name,
+                problem: "does not answer",
+                tail: tail(&dir.supervisor_log()),
+            })
         }
     }
 }
@@ -175,7 +205,11 @@ pub fn down(dir: &ClusterDir) -> Result<()> {
 }
 
 fn signal(dir: &ClusterDir, pulse: &Pulse, signal: Signal) {
-    let pid = dir.read().ok().and_then(|record| record.supervisor).and_then(|pid| i32::try_from(pid).ok());
+    let pid = dir
+        .read()
+        .ok()
+        .and_then(|record| record.supervisor)
+        .and_then(|pid| i32::try_from(pid).ok());
     // As long as its pulse beats, the process id is the supervisor's own.
     if let (Some(pid), true) = (pid.and_then(Pid::from_raw), pulse.beats()) {
         // It fails only when the process has just ended.

@@ -66,7 +66,9 @@ fn start(dir: &ClusterDir) -> Result<Box<dyn RunningCluster>> {
     record.supervisor = Some(std::process::id());
     dir.write(&record)?;
     let bins = Bins::locate()?;
-    let cluster = record.profile.start(&record.name, dir.path(), &bins, Progress::Events)?;
+    let cluster = record
+        .profile
+        .start(&record.name, dir.path(), &bins, Progress::Events)?;
     record.ready = true;
     dir.write(&record)?;
     Ok(cluster)
@@ -78,7 +80,8 @@ fn serve(
     inputs: Sender<Input>,
     queue: &Receiver<Input>,
 ) -> Result<()> {
-    let listener = protocol::listen(dir.path()).map_err(Error::file("open the control socket in", dir.path()))?;
+    let listener = protocol::listen(dir.path())
+        .map_err(Error::file("open the control socket in", dir.path()))?;
     std::thread::spawn(move || accept(&listener, &inputs));
     Event::Ready.send();
     loop {
@@ -130,8 +133,8 @@ fn watch_owner(inputs: Sender<Input>) {
 }
 
 fn watch_signals(inputs: Sender<Input>) -> Result<()> {
-    let mut signals =
-        Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Error::file("watch for signals in", "the supervisor"))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(Error::file("watch for signals in", "the supervisor"))?;
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
             end(&inputs);
@@ -149,7 +152,9 @@ fn end(inputs: &Sender<Input>) {
 fn accept(listener: &UnixListener, inputs: &Sender<Input>) {
     for stream in listener.incoming().flatten() {
         let _ = stream.set_read_timeout(Some(REQUEST_LIMIT));
-        let request = stream.try_clone().and_then(|read| protocol::read_line(&mut BufReader::new(read)));
+        let request = stream
+            .try_clone()
+            .and_then(|read| protocol::read_line(&mut BufReader::new(read)));
         if let Ok(request) = request
             && inputs.send(Input::Request(request, stream)).is_err()
         {
