@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The oldest Go that builds the pins; their go.mod files say the same.
-const WANTED: &str = "1.26";
+const WANTED: &str = "1.26.7";
 
 /// A Go that is new enough: the one on PATH, the one in its usual place, or one fetched into the cache.
 pub(super) fn go(cache: &Path, progress: Progress) -> Result<PathBuf> {
@@ -98,15 +98,14 @@ fn go_version(go: &Path) -> Option<String> {
 }
 
 fn is_new_enough(version: &str) -> bool {
-    let numbers = |text: &str| -> Option<(u32, u32)> {
-        let mut parts = text.split('.');
-        let major = parts.next()?.parse().ok()?;
-        let minor: String = parts
-            .next()?
-            .chars()
-            .take_while(char::is_ascii_digit)
-            .collect();
-        Some((major, minor.parse().ok()?))
+    // A missing patch is 0, and so is that of a release candidate such as go1.27rc1.
+    let numbers = |text: &str| -> Option<[u32; 3]> {
+        let mut numbers = [0; 3];
+        for (number, part) in numbers.iter_mut().zip(text.split('.')) {
+            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+            *number = digits.parse().ok()?;
+        }
+        Some(numbers)
     };
     version.strip_prefix("go").and_then(numbers) >= numbers(WANTED)
 }
@@ -116,11 +115,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_wanted_go_is_the_newest_that_any_pin_asks_for() {
+        for folder in fs::read_dir(dirs::pins()).unwrap() {
+            let Ok(text) = fs::read_to_string(folder.unwrap().path().join("go.mod")) else { continue };
+            let asked = text.lines().find_map(|line| line.strip_prefix("go ")).unwrap();
+            assert!(!is_newer(asked, WANTED), "a pin asks for Go {asked}");
+        }
+    }
+
+    fn is_newer(a: &str, b: &str) -> bool {
+        let numbers = |text: &str| text.split('.').map(|part| part.parse().unwrap()).collect::<Vec<u32>>();
+        numbers(a) > numbers(b)
+    }
+
+    #[test]
     fn only_a_new_enough_go_is_taken() {
-        for good in ["go1.26", "go1.26.8", "go1.27rc1", "go2.0"] {
+        for good in ["go1.26.7", "go1.26.8", "go1.27rc1", "go2.0"] {
             assert!(is_new_enough(good), "{good}");
         }
-        for bad in ["go1.19.8", "go1.25.9", "devel", "", "gox.y"] {
+        for bad in ["go1.19.8", "go1.25.9", "go1.26", "go1.26.6", "devel", "", "gox.y"] {
             assert!(!is_new_enough(bad), "{bad}");
         }
     }
