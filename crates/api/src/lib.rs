@@ -10,6 +10,11 @@
 //! so that a value which slipped past an older schema becomes a reason on its object and not an
 //! object that nobody can read.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "the printer columns of kube's derive repeat their keys"
+)]
+
 pub mod conditions;
 pub mod crd;
 pub mod labels;

@@ -17,10 +17,7 @@ pub const MAX_RELEASE_AND_NAMESPACE: usize = 63 - "vc-mn--v-".len();
 
 /// The first `digits` (at most 64) hex digits of the SHA-256 of `text`.
 pub fn hash(text: &str, digits: usize) -> String {
-    let mut hex: String = Sha256::digest(text.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut hex = format!("{:x}", Sha256::digest(text.as_bytes()));
     hex.truncate(digits);
     hex
 }

@@ -1,5 +1,7 @@
 //! References to other objects, and the rule that an empty value means "not set".
 
+use std::collections::BTreeMap;
+
 use kubebyon_k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kubebyon_k8s::schemars::{self, JsonSchema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -101,9 +103,7 @@ impl MaybeEmpty for IssuerRef {
 
 impl MaybeEmpty for LabelSelector {
     fn is_empty(&self) -> bool {
-        self.match_labels
-            .as_ref()
-            .is_none_or(|labels| labels.is_empty())
+        self.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
             && self.match_expressions.as_ref().is_none_or(Vec::is_empty)
     }
 }

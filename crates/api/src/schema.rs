@@ -182,11 +182,14 @@ pub(crate) fn kubernetes_version(_: &mut SchemaGenerator) -> Schema {
     )
 }
 
+/// SemVer 2.0 in the form that its own page gives, with an optional leading `v`.
+const SEMVER: &str = "v?(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)(-(0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)([.](0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*))*)?([+][0-9a-zA-Z-]+([.][0-9a-zA-Z-]+)*)?";
+
 /// The version of a chart (SemVer), or empty for "not set".
 pub(crate) fn chart_version(_: &mut SchemaGenerator) -> Schema {
     matching_or_empty(
         64,
-        "v?[0-9]+[.][0-9]+[.][0-9]+(-[0-9A-Za-z.-]+)?([+][0-9A-Za-z.-]+)?",
+        SEMVER,
         "must be one exact chart version such as 0.36.1; ranges and \"latest\" are refused",
     )
 }

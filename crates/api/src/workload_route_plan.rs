@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::refs::ObjectRef;
 use crate::schema::cel;
+use crate::types::cidr::parse_ip;
 use crate::types::error::parse_field;
 use crate::types::{Cidr, FieldError, ParseError};
 
@@ -130,20 +131,12 @@ impl WorkloadRoutePlanSpec {
                 let field = format!("spec.routes[{index}]");
                 let destination: Cidr =
                     parse_field(format!("{field}.destination"), &route.destination)?;
-                match route.via.parse::<IpAddr>() {
-                    Ok(via) if via.is_ipv4() == destination.is_ipv4() => {
-                        Ok(ParsedRoute { destination, via })
-                    }
-                    Ok(_) => Err(FieldError::new(
-                        format!("{field}.via"),
-                        &route.via,
-                        ParseError::AddressFamily,
-                    )),
-                    Err(_) => Err(FieldError::new(
-                        format!("{field}.via"),
-                        &route.via,
-                        ParseError::Ip,
-                    )),
+                let refuse = |source| FieldError::new(format!("{field}.via"), &route.via, source);
+                let via = parse_ip(&route.via).ok_or_else(|| refuse(ParseError::Ip))?;
+                if via.is_ipv4() == destination.is_ipv4() {
+                    Ok(ParsedRoute { destination, via })
+                } else {
+                    Err(refuse(ParseError::AddressFamily))
                 }
             })
             .collect()
@@ -196,4 +189,37 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(destination: &str, via: &str) -> WorkloadRoutePlanSpec {
+        WorkloadRoutePlanSpec {
+            cluster_ref: ObjectRef::default(),
+            node_selector: BTreeMap::new(),
+            routes: vec![Route {
+                destination: destination.to_owned(),
+                via: via.to_owned(),
+                node: String::new(),
+            }],
+            stale_after_seconds: 120,
+        }
+    }
+
+    #[test]
+    fn routes_are_read_or_name_their_field() {
+        let routes = plan("10.60.1.0/24", "10.0.0.7").parsed_routes();
+        assert_eq!(routes.map(|routes| routes.len()), Ok(1));
+        for (destination, via, field) in [
+            ("10.60.1.7/24", "10.0.0.7", "spec.routes[0].destination"),
+            ("10.60.1.0/24", "node-1", "spec.routes[0].via"),
+            ("10.60.1.0/24", "fd00::7", "spec.routes[0].via"),
+            ("fd00:60::/64", "::ffff:10.0.0.7", "spec.routes[0].via"),
+        ] {
+            let error = plan(destination, via).parsed_routes().expect_err(via);
+            assert_eq!(error.field, field);
+        }
+    }
 }

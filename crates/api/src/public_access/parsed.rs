@@ -1,8 +1,9 @@
 //! The spec's texts as values.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{ControlPlaneEdge, DnsGate, Platform, PodCidrRoute, WorkloadEdge};
+use crate::types::cidr::parse_ip;
 use crate::types::error::{parse_field, parse_list};
 use crate::types::{Cidr, FieldError, Hostname, ParseError};
 
@@ -42,9 +43,10 @@ impl DnsGate {
             .iter()
             .enumerate()
             .map(|(index, text)| {
-                text.parse::<SocketAddr>()
-                    .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
-                    .map_err(|_| {
+                let with_port = text.parse::<SocketAddr>().ok();
+                with_port
+                    .or_else(|| Some(SocketAddr::new(parse_ip(text)?, 53)))
+                    .ok_or_else(|| {
                         FieldError::new(
                             format!("spec.workload.dns.servers[{index}]"),
                             text,

@@ -14,6 +14,15 @@ use super::ParseError;
 #[serde(try_from = "String", into = "String")]
 pub struct Cidr(IpNet);
 
+/// Reads an IP address. An IPv4 address in IPv6 clothes is refused, as Kubernetes does: it would
+/// pass every check for the other family.
+pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
+    text.parse().ok().filter(|address| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),
+    })
+}
+
 impl Cidr {
     /// Whether the two ranges have an address in common.
     pub fn overlaps(self, other: Self) -> bool {
@@ -52,11 +61,10 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // ipnet's own parser reads 010.0.0.0 as 10.0.0.0; the one of std refuses it.
         let (address, prefix) = text.split_once('/').ok_or(ParseError::Cidr)?;
-        let address: IpAddr = address.parse().map_err(|_| ParseError::Cidr)?;
-        let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        let address = parse_ip(address).ok_or(ParseError::Cidr)?;
         let canonical = prefix.bytes().all(|byte| byte.is_ascii_digit())
             && (prefix == "0" || !prefix.starts_with('0'));
-        if mapped || !canonical {
+        if !canonical {
             return Err(ParseError::Cidr);
         }
         let prefix = prefix.parse().map_err(|_| ParseError::Cidr)?;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::cidr::parse_ip;
 use super::name::check_label;
 use super::{ParseError, text_type};
 
@@ -145,9 +146,9 @@ impl FromStr for SubjectAltName {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse() {
-            Ok(address) => Ok(Self::Ip(address)),
-            Err(_) => text.parse().map(Self::Dns),
+        match parse_ip(text) {
+            Some(address) => Ok(Self::Ip(address)),
+            None => text.parse().map(Self::Dns),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! stored under an older schema, and for values that never pass an api-server: what a tenant
 //! writes, a flag, an answer of DNS.
 
-mod cidr;
+pub(crate) mod cidr;
 mod digest;
 pub(crate) mod error;
 mod hostname;

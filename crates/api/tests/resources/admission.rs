@@ -1,9 +1,13 @@
 //! What a real api-server takes and refuses, under the definitions that this crate generates.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use crate::support::{Fixture, files, kubectl};
 use kubebyon_api::names::hash;
+use kubebyon_api::types::{
+    ChartVersion, Cidr, Digest, DnsLabel, Hostname, KubernetesVersion, Quantity, SubjectAltName,
+};
 use kubebyon_api::{MINIMUM_HOST_KUBERNETES, ManagedCluster, PublicAccess, WorkloadRoutePlan, crd};
 use kubebyon_k8s::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kubebyon_k8s::kube::api::Api;
@@ -260,6 +264,127 @@ async fn defaults_are_those_of_the_contract() {
             },
         })
     );
+}
+
+/// A field, texts for it, and whether the controllers can read one.
+type Texts = (&'static str, &'static [&'static str], fn(&str) -> bool);
+
+#[tokio::test]
+async fn what_the_api_server_takes_the_controllers_can_read_and_the_other_way() {
+    fn reads<T: FromStr>(text: &str) -> bool {
+        text.parse::<T>().is_ok()
+    }
+    let fixture = Fixture::new().await;
+    let fields: [Texts; 8] = [
+        (
+            "kubernetesVersion",
+            &[
+                "1.0", "1.36.0", "1.036", "1.36.", "1", "01.36", "1.36.3 ", "1.999", "1.1000",
+                "١.36",
+            ],
+            reads::<KubernetesVersion>,
+        ),
+        (
+            "hostNamespace",
+            &["a", "a-b", "-a", "a-", "a_b", "0", "a.b", "ä"],
+            reads::<DnsLabel>,
+        ),
+        (
+            "chart/version",
+            &[
+                "0.36.1",
+                "v1.2.3",
+                "1.2",
+                "1.2.3-rc.1+b",
+                "1.2.3-",
+                "01.2.3",
+                "1.2.3-01",
+                "1.2.3+",
+            ],
+            reads::<ChartVersion>,
+        ),
+        (
+            "chart/digest",
+            &[
+                "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                "sha256:E3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                "sha256:e3b0",
+            ],
+            reads::<Digest>,
+        ),
+        (
+            "controlPlane/storage/size",
+            &[
+                "1", "5Gi", "1.5Gi", ".5G", "5.", "1e3", "1E3", "1E", "5gi", "5GB", "+5Gi", "1e-3",
+                "100n", "1,5", "5 Gi", "1u",
+            ],
+            reads::<Quantity>,
+        ),
+        (
+            "controlPlane/extraSANs/0",
+            &[
+                "a",
+                "*.a",
+                "a.b",
+                "*a.b",
+                "10.0.0.1",
+                "10.0.0.01",
+                "fd00::1",
+                "::ffff:1.2.3.4",
+                "A.b",
+                "a..b",
+            ],
+            reads::<SubjectAltName>,
+        ),
+        (
+            "publicAccess/hostname",
+            &[
+                "a.b", "a", "a.b.", "*.a.b", "a.b:1", "xn--a.b", "1.2.3.4", "a_b.c",
+            ],
+            reads::<Hostname>,
+        ),
+        (
+            "nodes/private/podCIDR",
+            &[
+                "10.0.0.0/8",
+                "10.0.0.1/8",
+                "010.0.0.0/8",
+                "10.0.0.0/08",
+                "10.0.0.0",
+                "10.0.0.0/33",
+                "10.0.0.0/+8",
+            ],
+            reads::<Cidr>,
+        ),
+    ];
+    let mut differences = Vec::new();
+    for (field, texts, readable) in fields {
+        for text in texts {
+            let mut object = json!({
+                "apiVersion": "kubebyon.app/v1alpha1",
+                "kind": "ManagedCluster",
+                "metadata": {"name": "demo"},
+                "spec": {
+                    "kubernetesVersion": "", "hostNamespace": "",
+                    "chart": {"version": "", "digest": ""},
+                    "controlPlane": {"storage": {"size": "1Gi"}, "extraSANs": ["a"]},
+                    "publicAccess": {"ref": {"name": "public"}, "hostname": ""},
+                },
+            });
+            if field.starts_with("nodes") {
+                let private = json!({"podCIDR": "", "serviceCIDR": "203.0.113.0/24"});
+                object["spec"]["nodes"] = json!({"mode": "Private", "private": private});
+            }
+            *object
+                .pointer_mut(&format!("/spec/{field}"))
+                .expect("a field") = json!(text);
+            let taken = fixture.create(&object, true).await.map(|_| "accepted");
+            if taken.is_ok() != readable(text) {
+                differences.push(format!("{field} {text:?}: {taken:?}"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[tokio::test]
