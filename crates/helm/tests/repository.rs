@@ -313,7 +313,7 @@ async fn names_are_checked_when_they_are_resolved() {
         config
             .policy
             .allowed_addresses
-            .push("::1/128".parse().unwrap())
+            .push("::1/128".parse().unwrap());
     });
     lenient.charts.fetch(&by_name(&server)).await.unwrap();
     let strict = bench(|config| config.policy = RepositoryPolicy::default());
