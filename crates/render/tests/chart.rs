@@ -1,6 +1,8 @@
 //! What is rendered, against the real chart and the real helm: the chart's schema takes it, what
 //! comes out stays in the host namespace, and the release's ClusterRole is enough for it.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests end where a test ends.
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -196,10 +198,10 @@ fn the_releases_cluster_role_covers_every_role_of_the_chart() {
         .flat_map(single_rights)
         .collect();
     for (name, values) in releases() {
-        let roles = template(&values)
+        let rendered = template(&values)
             .into_iter()
             .filter(|object| object["kind"] == "Role");
-        for role in roles {
+        for role in rendered {
             let rules: Vec<PolicyRule> = serde_json::from_value(role["rules"].clone()).unwrap();
             let needed: BTreeSet<_> = rules.iter().flat_map(single_rights).collect();
             let lacking: Vec<_> = needed.difference(&held).collect();

@@ -140,8 +140,16 @@ impl Walk<'_> {
                     self.refuse(path, Scope::OperatorOwned, why, instead);
                 }
             }
-            (_, Policy::Unrestricted) | (Some(Verdict::Text), _) => self.keys(path, value),
-            (Some(Verdict::Line), Policy::Restricted) => self.lines(path, value),
+            (_, Policy::Unrestricted) | (Some(Verdict::Text), _) => {
+                if self.key(path) {
+                    self.keys(path, value);
+                }
+            }
+            (Some(Verdict::Line), Policy::Restricted) => {
+                if self.key(path) {
+                    self.lines(path, value);
+                }
+            }
             (Some(Verdict::ReachesOutside { why, instead }), Policy::Restricted) => {
                 if !sets_nothing(value) && !switched_off(path, value) {
                     self.refuse(path, Scope::ReachesOutside, why, instead.unwrap_or(ASK));
@@ -156,27 +164,13 @@ impl Walk<'_> {
         }
     }
 
-    /// Keys inside an allowed branch: the operator's own labels and annotations are not given away.
+    /// Keys inside an allowed branch, which no rule names.
     fn keys<'v>(&mut self, path: &mut Vec<&'v str>, value: &'v Value) {
         match value {
             Value::Object(map) => {
                 for (key, value) in map {
                     path.push(key);
-                    if key.contains("kubebyon.app/") {
-                        self.refuse(
-                            path,
-                            Scope::OperatorOwned,
-                            "labels and annotations of kubebyon.app tell the operator what is its own",
-                            "use a name of your own",
-                        );
-                    } else if key.chars().any(char::is_control) {
-                        self.refuse(
-                            path,
-                            Scope::Form,
-                            "a key with a control character would break the chart's manifests",
-                            "remove the character",
-                        );
-                    } else {
+                    if self.key(path) {
                         self.keys(path, value);
                     }
                     path.pop();
@@ -189,6 +183,31 @@ impl Walk<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Whether the last key of the path is fine: the operator's own labels and annotations are not
+    /// given away, and no key is more than a key.
+    fn key(&mut self, path: &[&str]) -> bool {
+        let key = path.last().copied().unwrap_or_default();
+        if key.contains("kubebyon.app/") {
+            self.refuse(
+                path,
+                Scope::OperatorOwned,
+                "labels and annotations of kubebyon.app tell the operator what is its own",
+                "use a name of your own",
+            );
+            return false;
+        }
+        if key.chars().any(char::is_control) {
+            self.refuse(
+                path,
+                Scope::Form,
+                "a key with a control character would break the chart's manifests",
+                "remove the character",
+            );
+            return false;
+        }
+        true
     }
 
     /// As [`Self::keys`], and each text is one line without template.

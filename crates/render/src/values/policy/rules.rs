@@ -86,6 +86,8 @@ const PRIORITY: &str = "pods of a high priority class evict pods of other tenant
 const DRAIN: &str = "a disruption budget on the host can keep the host admin from draining nodes";
 const EDGE: &str = "host names on the host cluster have one owner, and this claims them past it";
 
+const PATCHES: &str = "patches write anything into the tenant's objects on the host, such as another ServiceAccount into its pods";
+
 const STORAGE: &str = "a volume that is missing or replaced loses the whole tenant";
 const USE_STORAGE: &str = "use spec.controlPlane.storage";
 const STORE: &str = "the store is chosen once and never moved";
@@ -107,18 +109,24 @@ const SYNC_SETTINGS: &str =
 static RULES: &[Rule] = &[
     // -- sync.toHost: what of the tenant becomes objects of its host namespace.
     line("sync.toHost.services"),
+    outside("sync.toHost.services.patches", PATCHES),
     line("sync.toHost.endpoints"),
+    outside("sync.toHost.endpoints.patches", PATCHES),
     line("sync.toHost.endpointSlices"),
+    outside("sync.toHost.endpointSlices.patches", PATCHES),
     line("sync.toHost.persistentVolumeClaims"),
+    outside("sync.toHost.persistentVolumeClaims.patches", PATCHES),
     line("sync.toHost.configMaps"),
+    outside("sync.toHost.configMaps.patches", PATCHES),
     line("sync.toHost.secrets"),
+    outside("sync.toHost.secrets.patches", PATCHES),
     line("sync.toHost.pods.enabled"),
     line("sync.toHost.pods.translateImage"),
     line("sync.toHost.pods.enforceTolerations"),
     line("sync.toHost.pods.useSecretsForSATokens"),
     line("sync.toHost.pods.runtimeClassName"),
     line("sync.toHost.pods.rewriteHosts"),
-    text("sync.toHost.pods.patches"),
+    outside("sync.toHost.pods.patches", PATCHES),
     outside("sync.toHost.pods.priorityClassName", PRIORITY),
     outside("sync.toHost.pods.hybridScheduling", CLUSTER_ROLE),
     outside_but("sync.toHost.ingresses", EDGE, "use spec.publicAccess.workload"),
@@ -136,6 +144,7 @@ static RULES: &[Rule] = &[
 
     // -- sync.fromHost: what of the host the tenant sees. All but events takes a ClusterRole.
     line("sync.fromHost.events"),
+    outside("sync.fromHost.events.patches", "patches run the author's code in the control plane"),
     outside("sync.fromHost.configMaps", "it shows the tenant ConfigMaps of other namespaces"),
     outside("sync.fromHost.secrets", "it shows the tenant Secrets of other namespaces"),
     outside("sync.fromHost.nodes", CLUSTER_ROLE),
