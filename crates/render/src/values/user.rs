@@ -85,7 +85,7 @@ impl UserValues {
     /// Checks `sources` against `policy` and merges them, later ones over earlier ones.
     ///
     /// # Errors
-    /// All refusals of all sources at once, so that an author has to mend only once.
+    /// The refusals of all sources at once, so that an author has to mend only once.
     pub fn read(sources: Vec<Source>, policy: Policy) -> Result<Self, ValuesError> {
         let mut refusals = Vec::new();
         for source in &sources {

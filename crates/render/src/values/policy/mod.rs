@@ -77,7 +77,10 @@ impl fmt::Display for Refusal {
 const ASK: &str =
     "remove it, or ask the host admin, who may allow it with --values-policy=Unrestricted";
 
-/// Everything that `policy` refuses in `values`, in the order of the keys.
+/// So many refusals are enough: values may hold a hundred thousand keys.
+const MOST_REFUSALS: usize = 64;
+
+/// What `policy` refuses in `values`, in the order of the keys; the first 64 of it.
 pub(super) fn check(origin: &str, values: &Map<String, Value>, policy: Policy) -> Vec<Refusal> {
     let mut walk = Walk {
         origin,
@@ -106,6 +109,9 @@ impl Walk<'_> {
         value: &'v Value,
         above: Option<&'static Verdict>,
     ) {
+        if self.refusals.len() >= MOST_REFUSALS {
+            return;
+        }
         let (exact, has_deeper) = lookup(path);
         let verdict = exact.or(above);
         if !has_deeper {
@@ -166,6 +172,9 @@ impl Walk<'_> {
 
     /// Keys inside an allowed branch, which no rule names.
     fn keys<'v>(&mut self, path: &mut Vec<&'v str>, value: &'v Value) {
+        if self.refusals.len() >= MOST_REFUSALS {
+            return;
+        }
         match value {
             Value::Object(map) => {
                 for (key, value) in map {

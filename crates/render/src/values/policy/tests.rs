@@ -363,3 +363,14 @@ fn a_long_path_is_cut() {
     let refusals = refusals(&json!({ "x".repeat(10_000): 1 }), Policy::Restricted);
     assert!(refusals[0].path.chars().count() < 210);
 }
+
+#[test]
+fn refusals_have_an_end() {
+    let many: Map<String, Value> = (0..100_000)
+        .map(|n| (format!("key{n}"), json!(1)))
+        .collect();
+    assert_eq!(
+        check("spec.values", &many, Policy::Restricted).len(),
+        MOST_REFUSALS
+    );
+}
