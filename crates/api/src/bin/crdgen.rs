@@ -81,15 +81,11 @@ fn files() -> Result<Vec<(String, String)>, Error> {
 fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "compared before it is used"
-            )]
-            let whole = number.as_f64().map(|float| float as i64);
-            if let Some(whole) = whole
-                && number.is_f64()
-                && number.as_f64() == Some(whole as f64)
-            {
+            let text = number.to_string();
+            let whole = text
+                .strip_suffix(".0")
+                .and_then(|whole| whole.parse::<i64>().ok());
+            if let Some(whole) = whole {
                 *number = Number::from(whole);
             }
         }

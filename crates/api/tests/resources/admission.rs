@@ -46,6 +46,7 @@ async fn definitions_are_established_without_a_warning() {
         assert_eq!(status("NamesAccepted").as_deref(), Some("True"), "{name}");
         assert_eq!(status("NonStructuralSchema"), None, "{name}");
     }
+    fixture.end().await;
 }
 
 #[tokio::test]
@@ -66,6 +67,7 @@ async fn the_host_is_at_least_the_minimum() {
         "{} < {MINIMUM_HOST_KUBERNETES}",
         version.git_version
     );
+    fixture.end().await;
 }
 
 #[tokio::test]
@@ -89,6 +91,7 @@ async fn bad_manifests_are_refused_with_their_field_and_remedy() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    fixture.end().await;
 }
 
 #[tokio::test]
@@ -110,6 +113,7 @@ async fn good_manifests_and_samples_are_accepted_and_readable() {
         }
     }
     assert_eq!(kinds.len(), 3, "{kinds:?}");
+    fixture.end().await;
 }
 
 /// One change of one stored object.
@@ -157,6 +161,7 @@ async fn changes_follow_the_rules() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    fixture.end().await;
 }
 
 #[tokio::test]
@@ -179,6 +184,7 @@ async fn a_status_that_moves_on_is_never_refused_because_of_the_spec() {
             .await
             .expect(version);
     }
+    fixture.end().await;
 }
 
 #[tokio::test]
@@ -264,18 +270,18 @@ async fn defaults_are_those_of_the_contract() {
             },
         })
     );
+    fixture.end().await;
 }
 
 /// A field, texts for it, and whether the controllers can read one.
 type Texts = (&'static str, &'static [&'static str], fn(&str) -> bool);
 
-#[tokio::test]
-async fn what_the_api_server_takes_the_controllers_can_read_and_the_other_way() {
+/// Texts that are read, refused, or on the edge.
+fn texts() -> [Texts; 8] {
     fn reads<T: FromStr>(text: &str) -> bool {
         text.parse::<T>().is_ok()
     }
-    let fixture = Fixture::new().await;
-    let fields: [Texts; 8] = [
+    [
         (
             "kubernetesVersion",
             &[
@@ -356,9 +362,14 @@ async fn what_the_api_server_takes_the_controllers_can_read_and_the_other_way() 
             ],
             reads::<Cidr>,
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn what_the_api_server_takes_the_controllers_can_read_and_the_other_way() {
+    let fixture = Fixture::new().await;
     let mut differences = Vec::new();
-    for (field, texts, readable) in fields {
+    for (field, texts, readable) in texts() {
         for text in texts {
             let mut object = json!({
                 "apiVersion": "kubebyon.app/v1alpha1",
@@ -385,6 +396,7 @@ async fn what_the_api_server_takes_the_controllers_can_read_and_the_other_way() 
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+    fixture.end().await;
 }
 
 #[tokio::test]
@@ -447,4 +459,5 @@ async fn kubectl_knows_the_resources() {
             "https://columns.example.com"
         ]
     );
+    fixture.end().await;
 }

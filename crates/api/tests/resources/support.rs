@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use kubebyon_api::crd;
 use kubebyon_k8s::k8s_openapi::api::core::v1::Namespace;
 use kubebyon_k8s::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kubebyon_k8s::kube::api::{Api, ObjectMeta, PostParams};
+use kubebyon_k8s::kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kubebyon_k8s::kube::client::Body;
 use kubebyon_k8s::kube::config::{KubeConfigOptions, Kubeconfig};
 use kubebyon_k8s::kube::runtime::wait::{await_condition, conditions};
@@ -20,7 +20,7 @@ use kubebyon_k8s::kube::{Client, Config};
 use kubebyon_testbed::ApiCluster;
 use serde_json::Value;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The api-server that all tests of this process share.
 fn cluster() -> &'static ApiCluster {
@@ -67,6 +67,14 @@ impl Fixture {
         Self { client, namespace }
     }
 
+    /// Deletes the namespace. A test that failed leaves it, to look at.
+    pub(crate) async fn end(self) {
+        Api::<Namespace>::all(self.client)
+            .delete(&self.namespace, &DeleteParams::default())
+            .await
+            .expect("the namespace goes");
+    }
+
     /// The collection that holds objects like this one.
     fn collection(&self, object: &Value) -> String {
         let kind = object["kind"].as_str().expect("a kind");
@@ -98,14 +106,14 @@ impl Fixture {
         &self,
         object: &Value,
         subresource: &str,
-        patch: &Value,
+        change: &Value,
     ) -> Result<Value, String> {
         let name = object["metadata"]["name"].as_str().expect("a name");
         let path = format!(
             "{}/{name}{subresource}?fieldValidation=Strict",
             self.collection(object)
         );
-        self.send(Method::PATCH, &path, "application/merge-patch+json", patch)
+        self.send(Method::PATCH, &path, "application/merge-patch+json", change)
             .await
     }
 
