@@ -117,14 +117,23 @@ mod tests {
     #[test]
     fn the_wanted_go_is_the_newest_that_any_pin_asks_for() {
         for folder in fs::read_dir(dirs::pins()).unwrap() {
-            let Ok(text) = fs::read_to_string(folder.unwrap().path().join("go.mod")) else { continue };
-            let asked = text.lines().find_map(|line| line.strip_prefix("go ")).unwrap();
+            let Ok(text) = fs::read_to_string(folder.unwrap().path().join("go.mod")) else {
+                continue;
+            };
+            let asked = text
+                .lines()
+                .find_map(|line| line.strip_prefix("go "))
+                .unwrap();
             assert!(!is_newer(asked, WANTED), "a pin asks for Go {asked}");
         }
     }
 
     fn is_newer(a: &str, b: &str) -> bool {
-        let numbers = |text: &str| text.split('.').map(|part| part.parse().unwrap()).collect::<Vec<u32>>();
+        let numbers = |text: &str| {
+            text.split('.')
+                .map(|part| part.parse().unwrap())
+                .collect::<Vec<u32>>()
+        };
         numbers(a) > numbers(b)
     }
 
@@ -133,7 +142,9 @@ mod tests {
         for good in ["go1.26.7", "go1.26.8", "go1.27rc1", "go2.0"] {
             assert!(is_new_enough(good), "{good}");
         }
-        for bad in ["go1.19.8", "go1.25.9", "go1.26", "go1.26.6", "devel", "", "gox.y"] {
+        for bad in [
+            "go1.19.8", "go1.25.9", "go1.26", "go1.26.6", "devel", "", "gox.y",
+        ] {
             assert!(!is_new_enough(bad), "{bad}");
         }
     }
