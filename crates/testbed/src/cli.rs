@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     agent::{self, zone::Zone},
     error::{Error, Result},
-    node::NodeOptions,
+    node::{NodeCluster, NodeOptions},
     parts::{self, Bins, Part},
     process::{become_daemon, testbed_program},
     profile::{Profile, api::ApiOptions},
@@ -86,6 +86,18 @@ enum Verb {
     Run {
         #[command(flatten)]
         cluster: ClusterArgs,
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Run a command beside the nodes of a cluster of profile node, on their LAN and with the public DNS zone
+    Enter {
+        /// The cluster's name
+        #[arg(long, default_value = "testbed")]
+        name: ClusterName,
+        /// Run it on this node instead, in all of its namespaces
+        #[arg(long)]
+        node: Option<String>,
         /// The command
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -213,6 +225,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Parts { ensure, path } => list_parts(&ensure, path)?,
         Verb::Run { cluster, command } => return run_in(cluster.profile()?, &command),
+        Verb::Enter {
+            name,
+            node,
+            command,
+        } => return enter(&name, node.as_deref(), &command),
         Verb::Dns { verb, name } => dns(&Zone::of(ClusterDir::find(&name)?.path()), verb)?,
         Verb::Smoke { rounds: None } => smoke::run(Progress::stderr())?,
         Verb::Smoke {
@@ -247,6 +264,25 @@ fn down(dir: &ClusterDir) -> Result<()> {
     client::down(dir)?;
     Progress::stderr().say(&format!("ended {}", dir.path().display()));
     Ok(())
+}
+
+fn enter(name: &ClusterName, node: Option<&str>, command: &[OsString]) -> Result<ExitCode> {
+    let cluster = NodeCluster::attach(name.as_str())?;
+    let program = command.first().cloned().unwrap_or_default();
+    let mut entered = match node {
+        Some(node) => cluster.on_node(node, &program)?,
+        None => cluster.outside(&program)?,
+    };
+    let status = entered
+        .args(command.iter().skip(1))
+        .status()
+        .map_err(|source| Error::Spawn {
+            program: program.to_string_lossy().into_owned(),
+            source,
+            hint: "nsenter and unshare are in the Debian package util-linux".to_owned(),
+        })?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn dns(zone: &Zone, verb: DnsVerb) -> Result<()> {

@@ -63,7 +63,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// Too little room for what is to be built.
-    #[error("{path} has {free_gib} GiB free and {needed_gib} GiB are needed to build {what}; free some, or set {variable} to a directory on a larger disk", path = path.display())]
+    #[error("{path} has {free_gib} GiB free and {needed_gib} GiB are needed for {what}; free some, or set {variable} to a directory on a larger disk", path = path.display())]
     NoDisk {
         /// The directory that is too small.
         path: PathBuf,
@@ -244,6 +244,20 @@ pub enum Error {
         count: u8,
         /// The most that there can be.
         most: u8,
+    },
+    /// A directory that nodes could not see.
+    #[error("{path} is where nodes have something of their own, so they could not read it; set {variable} to a directory outside /run, /var/lib and /var/log", path = path.display())]
+    HiddenPlace {
+        /// The directory.
+        path: PathBuf,
+        /// The variable that moves it.
+        variable: &'static str,
+    },
+    /// A node that the cluster does not have.
+    #[error("the cluster has no node {node}; `kubectl get nodes` lists them")]
+    NoSuchNode {
+        /// The name that was given.
+        node: String,
     },
     /// A name that the cluster's DNS zone cannot hold.
     #[error(

@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
+    // In the user's home what kubectl caches would outlive the cluster.
+    cache: PathBuf,
 }
 
 impl Kubectl {
@@ -24,6 +26,7 @@ impl Kubectl {
         Self {
             program: bins.path(Part::Kubectl),
             kubeconfig: kubeconfig.to_path_buf(),
+            cache: kubeconfig.with_extension("cache"),
         }
     }
 
@@ -32,6 +35,7 @@ impl Kubectl {
         output(
             what,
             Command::new(&self.program)
+                .env("KUBECACHEDIR", &self.cache)
                 .arg("--kubeconfig")
                 .arg(&self.kubeconfig)
                 .args(args),

@@ -25,4 +25,5 @@ pub mod supervisor;
 pub use cluster::ApiCluster;
 pub use crds::CrdSet;
 pub use error::{Error, Result};
+pub use node::{NodeCluster, NodeOptions};
 pub use profile::api::ApiOptions;

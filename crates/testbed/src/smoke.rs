@@ -298,6 +298,13 @@ impl Smoke {
 
 /// The tenant's kubeconfig, by the address of its Service and with the tenant's own authority.
 fn tenant_kubeconfig(dir: &Path, kubectl: &Kubectl) -> Result<PathBuf> {
+    let secret = &["--namespace=tenant", "secret/vc-tenant"];
+    kubectl.wait(
+        "wait for the tenant's kubeconfig",
+        "create",
+        secret,
+        READY_LIMIT,
+    )?;
     let secret = kubectl.run(
         "read the tenant's kubeconfig",
         &[

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use charts::vcluster_chart;
 
 use crate::{
-    crds::{self, CrdSet},
+    crds::CrdSet,
     error::{Error, Result},
     images::ImageSet,
     kubectl::Kubectl,

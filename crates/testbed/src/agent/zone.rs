@@ -22,6 +22,7 @@ pub const ZONE: &str = "test";
 const RECORDS: &str = "records.json";
 const ZONE_FILE: &str = "test.zone";
 const COREFILE: &str = "Corefile";
+const RESOLV_CONF: &str = "resolv.conf";
 
 /// What a name resolves to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,7 @@ impl Zone {
             dir: dir.to_path_buf(),
         };
         zone.write(COREFILE, &corefile(&dir.join(ZONE_FILE), address))?;
+        zone.write(RESOLV_CONF, &format!("nameserver {address}\n"))?;
         zone.change(|_| Ok(()))?;
         Ok(zone)
     }

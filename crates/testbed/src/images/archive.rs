@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::json;
@@ -60,6 +61,7 @@ pub struct ImageSpec {
     pub user: u32,
 }
 
+const KEPT_FOR: Duration = Duration::from_hours(24);
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl ImageSpec {
@@ -133,6 +135,13 @@ impl ImageSpec {
         self
     }
 
+    /// The image's name as the beginning of a file's name.
+    fn slug(&self) -> String {
+        let name = self.references.first().map_or("", String::as_str);
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        format!("{}--", name.chars().map(plain).collect::<String>())
+    }
+
     /// What makes this image differ from another: its description and the identity of each file in it.
     ///
     /// A file is known by path, size and time of change: to read gigabytes at each start would cost seconds, and the
@@ -151,17 +160,22 @@ impl ImageSpec {
                 ));
             }
         }
-        Ok(hex(&hash.finalize()))
+        Ok(hex(&hash.finalize()[..8]))
     }
 }
 
 /// Assembles an image and returns its archive in `dir`, made only when it is not there yet.
 ///
+/// Archives of the same image that were not used for a day are removed: an image that is built again and again does
+/// not fill the disk.
+///
 /// # Errors
 /// When a file of the image cannot be read, or the archive not written.
 pub fn build(spec: &ImageSpec, dir: &Path) -> Result<PathBuf> {
-    let archive = dir.join(format!("{}.tar", spec.fingerprint()?));
+    let slug = spec.slug();
+    let archive = dir.join(format!("{slug}{}.tar", spec.fingerprint()?));
     if archive.exists() {
+        touch(&archive);
         return Ok(archive);
     }
     fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
@@ -189,7 +203,40 @@ pub fn build(spec: &ImageSpec, dir: &Path) -> Result<PathBuf> {
         Ok(())
     };
     write().map_err(Error::file("assemble the image archive", &archive))?;
+    prune(dir, &slug);
     Ok(archive)
+}
+
+/// Marks a file or directory as used now.
+pub(crate) fn touch(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        // Only the order of removal depends on it.
+        let _ = file.set_modified(SystemTime::now());
+    }
+}
+
+/// Whether nobody has used it for `age`.
+pub(crate) fn is_unused_for(path: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    modified
+        .and_then(|time| time.elapsed().ok())
+        .is_some_and(|elapsed| elapsed > age)
+}
+
+/// Removes old archives of an image. One that cannot be removed is tried again by the next build.
+fn prune(dir: &Path, slug: &str) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let same = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with(slug));
+        if same && is_unused_for(&path, KEPT_FOR) {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// Writes the layer and returns its digest.

@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
@@ -23,13 +23,15 @@ use crate::{
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// After which time a store that is still being made was left by a crash.
+const STAGING_LIMIT: Duration = Duration::from_hours(1);
 /// How many stores stay in the cache; the least lately used go first. A running node holds links of its own.
 const KEPT: usize = 4;
 
 /// Makes the store that holds `archives`, or finds it. `images` is the cache's folder for images.
 ///
 /// To be called from the main thread, as [`Daemon::spawn`].
-pub fn ensure(
+pub(crate) fn ensure(
     archives: &[PathBuf],
     bins: &Bins,
     images: &Path,
@@ -39,7 +41,7 @@ pub fn ensure(
     fs::create_dir_all(&stores).map_err(Error::file("create", &stores))?;
     let store = stores.join(key(archives, bins));
     if store.exists() {
-        touch(&store);
+        archive::touch(&store);
         return Ok(store);
     }
     let started = Instant::now();
@@ -68,7 +70,7 @@ pub fn ensure(
 }
 
 /// Gives a node its data directory at `to`, which must not exist yet.
-pub fn copy(store: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(store: &Path, to: &Path) -> Result<()> {
     let what = "give the node its images";
     let linked = output(
         what,
@@ -98,7 +100,7 @@ const DATABASES: [&str; 2] = [
 ];
 
 /// Loads an archive into containerd inside `sandbox`.
-pub fn import(sandbox: &Sandbox, ctr: &Path, archive: &Path) -> Result<()> {
+pub(crate) fn import(sandbox: &Sandbox, ctr: &Path, archive: &Path) -> Result<()> {
     let (ctr, file) = (ctr.display().to_string(), archive.display().to_string());
     sandbox.run(
         &format!("load the image archive {file}"),
@@ -155,7 +157,11 @@ fn unpack(archives: &[PathBuf], bins: &Bins, dir: &Path) -> Result<()> {
 }
 
 /// Waits until containerd inside `sandbox` answers.
-pub fn wait_for_containerd(sandbox: &Sandbox, ctr: &Path, daemon: &mut Daemon) -> Result<()> {
+pub(crate) fn wait_for_containerd(
+    sandbox: &Sandbox,
+    ctr: &Path,
+    daemon: &mut Daemon,
+) -> Result<()> {
     let ctr = ctr.display().to_string();
     wait_until(
         "containerd answering on its socket",
@@ -186,23 +192,25 @@ fn key(archives: &[PathBuf], bins: &Bins) -> String {
     archive::hex(&hash.finalize()[..8])
 }
 
-/// Marks a store as used now.
-fn touch(store: &Path) {
-    if let Ok(dir) = fs::File::open(store) {
-        // Only the order of removal depends on it.
-        let _ = dir.set_modified(SystemTime::now());
-    }
-}
-
 /// Removes what is long unused. A store that cannot be removed is tried again by the next `up`.
 fn prune(stores: &Path, keep: &Path) {
     let Ok(entries) = fs::read_dir(stores) else {
         return;
     };
-    let mut found: Vec<_> = entries
+    let paths: Vec<_> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path != keep && !is_staging(path))
+        .filter(|path| path != keep)
+        .collect();
+    let (staging, stores): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| is_staging(path));
+    for path in staging
+        .iter()
+        .filter(|path| archive::is_unused_for(path, STAGING_LIMIT))
+    {
+        let _ = fs::remove_dir_all(path);
+    }
+    let mut found: Vec<_> = stores
+        .into_iter()
         .filter_map(|path| {
             Some((
                 fs::metadata(&path).and_then(|meta| meta.modified()).ok()?,

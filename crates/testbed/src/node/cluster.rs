@@ -17,6 +17,7 @@ use crate::{
     kubectl::Kubectl,
     node::{
         cgroup,
+        handle::Namespaces,
         lan::{self, Lan, MAX_NODES},
         machine::{Node, volumes},
         requirements::{NODE_PARTS, check as check_requirements},
@@ -62,7 +63,7 @@ impl Default for NodeOptions {
 
 /// A running cluster; dropping it ends it.
 #[derive(Debug)]
-pub struct NodeCluster {
+pub(crate) struct RunningNodes {
     // Dropped in this order: what depends on something goes before it.
     agent: Daemon,
     name_server: Daemon,
@@ -105,12 +106,12 @@ impl NodeOptions {
         dir: &Path,
         bins: &Bins,
         progress: Progress,
-    ) -> Result<NodeCluster> {
-        NodeCluster::start(self, name, dir, bins, progress)
+    ) -> Result<RunningNodes> {
+        RunningNodes::start(self, name, dir, bins, progress)
     }
 }
 
-impl NodeCluster {
+impl RunningNodes {
     fn start(
         options: &NodeOptions,
         name: &ClusterName,
@@ -145,6 +146,7 @@ impl NodeCluster {
         for node in &mut nodes {
             node.join(&control_plane, bins, &proxy)?;
         }
+        Namespaces::of(&lan_sandbox, &nodes).write(dir)?;
         let agent = Daemon::spawn(agent(dir, lan, &nodes, &control_plane)?)?;
         let mut cluster = Self {
             agent,
@@ -176,22 +178,9 @@ impl NodeCluster {
         )?;
         Ok(cluster)
     }
-
-    /// The process that holds the LAN's network namespace, which stands for the world outside the nodes.
-    pub fn lan_process(&self) -> u32 {
-        self.lan_sandbox.init()
-    }
-
-    /// The nodes' names and the processes that hold their namespaces.
-    pub fn node_processes(&self) -> Vec<(String, u32)> {
-        self.nodes
-            .iter()
-            .map(|node| (node.name().to_owned(), node.sandbox.init()))
-            .collect()
-    }
 }
 
-impl RunningCluster for NodeCluster {
+impl RunningCluster for RunningNodes {
     fn control_plane(&mut self) -> &mut ControlPlane {
         &mut self.control_plane
     }

@@ -187,12 +187,13 @@ pub(crate) fn volumes(cluster_dir: &Path) -> PathBuf {
 }
 
 /// Gives the node the usual places of its own: what runs in it then finds and leaves everything where it does on any
-/// other node, and nothing of that shows on the machine.
+/// other node, and nothing of that shows on the machine. The kernel's settings that a kubelet insists on are files of
+/// the node's own, too: the machine keeps its own.
 fn disks(dir: &Path, volumes: &Path) -> String {
     let (dir, volumes) = (dir.display(), volumes.display());
     format!(
         "mount -t tmpfs tmpfs /run\n\
-         mkdir -p /run/lock /run/testbed /run/volumes\n\
+         mkdir -p /run/lock /run/testbed /run/volumes /run/sysctl\n\
          mount --bind '{dir}' /run/testbed\n\
          mount --bind '{volumes}' /run/volumes\n\
          mount -t tmpfs tmpfs /var/log\n\
@@ -200,9 +201,21 @@ fn disks(dir: &Path, volumes: &Path) -> String {
          mkdir -p /var/lib/kubelet /var/lib/containerd {VOLUMES}\n\
          mount --bind /run/testbed/kubelet /var/lib/kubelet\n\
          mount --bind /run/testbed/containerd /var/lib/containerd\n\
-         mount --bind /run/volumes {VOLUMES}"
+         mount --bind /run/volumes {VOLUMES}\n\
+         for setting in {KUBELET_SETTINGS}; do\n\
+           own=/run/sysctl/${{setting##*/}}\n\
+           cat /proc/sys/$setting > $own\n\
+           mount --bind $own /proc/sys/$setting\n\
+         done"
     )
 }
+
+/// Places that a node has of its own, so nothing that it needs from the machine may lie below them.
+pub(crate) const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
+
+/// What a kubelet changes below /proc/sys.
+const KUBELET_SETTINGS: &str = "vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
+                                kernel/keys/root_maxkeys kernel/keys/root_maxbytes";
 
 /// Where the volumes of a cluster are on each node.
 pub(crate) const VOLUMES: &str = "/var/lib/kubebyon/volumes";

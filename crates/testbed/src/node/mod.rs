@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 mod cluster;
 mod cni;
 pub(crate) mod containerd;
+mod handle;
 mod kube_proxy;
 mod kubelet;
 pub mod lan;
@@ -14,4 +15,5 @@ pub(crate) mod traces;
 
 pub use cluster::NodeOptions;
 pub(crate) use cluster::remove_leftovers;
+pub use handle::NodeCluster;
 pub(crate) use machine::VOLUMES;

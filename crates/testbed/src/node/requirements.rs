@@ -3,7 +3,9 @@
 use std::{path::Path, process::Command};
 
 use crate::{
+    dirs,
     error::{Error, Result},
+    node::machine::HIDDEN,
     parts::{DebianPackage, Part, ensure_debian},
     process::output,
     progress::Progress,
@@ -55,6 +57,9 @@ const PACKAGES: [DebianPackage; 8] = [
     },
 ];
 
+/// Room for the images of all addons, as archives and unpacked.
+const NEEDED_GIB: u64 = 4;
+
 /// Checks that this machine can run nodes, and installs the Debian packages that are missing.
 ///
 /// # Errors
@@ -66,8 +71,35 @@ pub fn check(progress: Progress) -> Result<()> {
             why: "namespaces, mounts, cgroups and devices",
         });
     }
+    places()?;
     ensure_debian(&PACKAGES, progress)?;
     kernel()
+}
+
+/// Cache and clusters have to be seen from inside the nodes, and to have room for their images.
+fn places() -> Result<()> {
+    for (path, variable) in [
+        (dirs::cache()?, dirs::CACHE_VARIABLE),
+        (dirs::state()?, dirs::STATE_VARIABLE),
+    ] {
+        if HIDDEN.iter().any(|hidden| path.starts_with(hidden)) {
+            return Err(Error::HiddenPlace { path, variable });
+        }
+        std::fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
+        let room = rustix::fs::statvfs(&path)
+            .map_err(|errno| Error::file("look at the disk of", &path)(errno.into()))?;
+        let free_gib = room.f_bavail.saturating_mul(room.f_frsize) >> 30;
+        if free_gib < NEEDED_GIB {
+            return Err(Error::NoDisk {
+                path,
+                free_gib,
+                needed_gib: NEEDED_GIB,
+                what: "the nodes' images".to_owned(),
+                variable,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn kernel() -> Result<()> {
