@@ -137,33 +137,38 @@ fn ensure_one(
         step.done();
         return Ok(());
     }
-    let staging = tempfile::Builder::new()
-        .prefix(&format!(".build-{part}-"))
-        .tempdir_in(cache.join("parts"))
-        .map_err(Error::file("create a directory in", cache.join("parts")))?;
+    // The lock is ours, so a staging directory that is there is what a killed build left.
+    let staging = cache.join("parts").join(format!(".build-{part}"));
+    remove(&staging)?;
+    fs::create_dir(&staging).map_err(Error::file("create", &staging))?;
     let started = Instant::now();
-    build::build(part, staging.path(), cache, progress)?;
+    build::build(part, &staging, cache, progress)?;
     let record = BuildRecord {
         part: part.name().to_owned(),
         version: version(part),
         build_millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    let record_path = staging.path().join(RECORD);
+    let record_path = staging.join(RECORD);
     let text = serde_json::to_string_pretty(&record).map_err(|source| Error::BadRecord {
         path: record_path.clone(),
         source,
     })?;
     fs::write(&record_path, text).map_err(Error::file("write", &record_path))?;
     let entry = bins.dir(part);
-    if entry.exists() {
-        // Without a record it is what a broken disk or a curious hand left; it is not complete.
-        fs::remove_dir_all(entry).map_err(Error::file("remove", entry))?;
-    }
-    fs::rename(staging.path(), entry).map_err(Error::file("move into place", entry))?;
-    // The directory has moved: there is nothing left for the guard to remove.
-    let _ = staging.keep();
+    // Without a record, what is there is what a broken disk or a curious hand left.
+    remove(entry)?;
+    fs::rename(&staging, entry).map_err(Error::file("move into place", entry))?;
     step.done();
     Ok(())
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file("remove", dir)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The state of every part, for `testbed parts`.
