@@ -102,6 +102,17 @@ enum Verb {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Pull the network cable of a node of a cluster of profile node, or plug it in again
+    Link {
+        /// The node
+        node: String,
+        /// What to do
+        #[arg(value_enum)]
+        state: LinkState,
+        /// The cluster's name
+        #[arg(long, default_value = "testbed")]
+        name: ClusterName,
+    },
     /// Edit the public DNS zone of a cluster of profile node
     Dns {
         #[command(subcommand)]
@@ -132,6 +143,14 @@ enum Verb {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LinkState {
+    /// Pull it
+    Down,
+    /// Plug it in
+    Up,
 }
 
 #[derive(Debug, Subcommand)]
@@ -230,6 +249,13 @@ fn run(verb: Verb) -> Result<ExitCode> {
             node,
             command,
         } => return enter(&name, node.as_deref(), &command),
+        Verb::Link { node, state, name } => {
+            let cluster = NodeCluster::attach(name.as_str())?;
+            match state {
+                LinkState::Down => cluster.cut(&node)?,
+                LinkState::Up => cluster.reconnect(&node)?,
+            }
+        }
         Verb::Dns { verb, name } => dns(&Zone::of(ClusterDir::find(&name)?.path()), verb)?,
         Verb::Smoke { rounds: None } => smoke::run(Progress::stderr())?,
         Verb::Smoke {

@@ -20,6 +20,7 @@ use crate::{
     },
     parts::{Bins, Part},
     pki::write_private,
+    process::output,
     profile::Profile,
     progress::Progress,
     state::{ClusterDir, ClusterName},
@@ -141,16 +142,34 @@ impl NodeCluster {
     /// # Errors
     /// [`Error::NoSuchNode`].
     pub fn on_node(&self, node: &str, program: impl AsRef<OsStr>) -> Result<Command> {
-        let namespaces = Namespaces::read(self.dir())?;
-        let process = namespaces
-            .nodes
-            .get(node)
-            .ok_or_else(|| Error::NoSuchNode {
-                node: node.to_owned(),
-            })?;
+        let process = Namespaces::read(self.dir())?.of_node(node)?;
         let mut command = Command::new("nsenter");
-        command.args(enter(*process)).arg(program);
+        command.args(enter(process)).arg(program);
         Ok(command)
+    }
+
+    /// Pulls a node's network cable: pods on it run on, unseen, and the node is NotReady within a minute.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNode`]; so for [`reconnect`](Self::reconnect).
+    pub fn cut(&self, node: &str) -> Result<()> {
+        self.link(node, "down")
+    }
+
+    /// Plugs a node's network cable in again.
+    pub fn reconnect(&self, node: &str) -> Result<()> {
+        self.link(node, "up")
+    }
+
+    fn link(&self, node: &str, state: &str) -> Result<()> {
+        let namespaces = Namespaces::read(self.dir())?;
+        namespaces.of_node(node)?;
+        let mut command = Command::new("nsenter");
+        // The LAN's end of a node's link has the node's name.
+        command
+            .arg(format!("--net=/proc/{}/ns/net", namespaces.lan))
+            .args(["ip", "link", "set", node, state]);
+        output(&format!("set the link of {node} {state}"), &mut command).map(drop)
     }
 
     /// The supervisor's process id, for tests that kill it; none for a cluster that was not started here.
@@ -184,6 +203,15 @@ impl Namespaces {
             source,
         })?;
         write_private(&path, &text)
+    }
+
+    fn of_node(&self, node: &str) -> Result<u32> {
+        self.nodes
+            .get(node)
+            .copied()
+            .ok_or_else(|| Error::NoSuchNode {
+                node: node.to_owned(),
+            })
     }
 
     fn read(dir: &Path) -> Result<Self> {
