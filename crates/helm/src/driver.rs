@@ -395,14 +395,12 @@ impl Args {
             "--kube-as-user=system:serviceaccount:{}:{}",
             account.namespace, account.name
         ));
+        // Not the group of its namespace: the operator would need the right to impersonate
+        // any group for it, and no role of ours is bound to that group.
         self.extend([
             "--kube-as-group=system:serviceaccounts",
             "--kube-as-group=system:authenticated",
         ]);
-        self.push(format!(
-            "--kube-as-group=system:serviceaccounts:{}",
-            account.namespace
-        ));
     }
 }
 

@@ -17,7 +17,6 @@ use kubebyon_k8s::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 /// Annotation with the hash of the desired object that was last applied: tells a field
 /// that is no longer wanted, which a comparison of contents cannot see.
@@ -94,12 +93,7 @@ pub enum Outcome {
 
 fn stamp<K: Resource + Serialize>(desired: &mut K) -> Result<(), serde_json::Error> {
     let bytes = serde_json::to_vec(desired)?;
-    let digest = Sha256::digest(&bytes);
-    let hash: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = kubebyon_api::names::hash(&String::from_utf8_lossy(&bytes), 16);
     desired
         .annotations_mut()
         .insert(APPLIED_HASH.to_owned(), hash);
@@ -143,6 +137,7 @@ fn differs(live: &Value, wanted: &Value, path: &mut Vec<String>) -> Option<Strin
             .zip(wanted)
             .enumerate()
             .find_map(|(index, (live, wanted))| below(path, index.to_string(), live, wanted)),
+        (_, wanted) if says_nothing(wanted) => None,
         (Value::Null, wanted) if is_empty(wanted) => None,
         (live, wanted) if live == wanted || same_quantity(live, wanted, path) => None,
         _ => Some(path.join(".")),
@@ -169,6 +164,11 @@ fn same_quantity(live: &Value, wanted: &Value, path: &[String]) -> bool {
         (Some(live), Some(wanted)) => live.units() == wanted.units(),
         _ => false,
     }
+}
+
+/// An empty text asks for the server's default, whatever that is.
+fn says_nothing(value: &Value) -> bool {
+    matches!(value, Value::Null) || value.as_str() == Some("")
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -234,6 +234,17 @@ mod tests {
     fn what_the_server_drops_is_no_difference() {
         let wanted = json!({"labels": {}, "rules": [], "nested": {"inner": {}}, "nodePort": 0, "text": "", "flag": false});
         assert_eq!(difference(&json!({}), &wanted), None);
+    }
+
+    #[test]
+    fn an_empty_text_takes_the_default() {
+        assert_eq!(
+            difference(
+                &json!({"imagePullPolicy": "IfNotPresent"}),
+                &json!({"imagePullPolicy": ""})
+            ),
+            None
+        );
     }
 
     #[test]

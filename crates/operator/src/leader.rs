@@ -103,7 +103,7 @@ pub async fn acquire(
             }
             Ok(Ok(None)) => {}
             Ok(Err(error)) => {
-                warn!(%error, lease = %options.name, "could not read or take the lease")
+                warn!(%error, lease = %options.name, "could not read or take the lease");
             }
             Err(_) => warn!(lease = %options.name, "the api-server did not answer in time"),
         }
@@ -241,11 +241,8 @@ impl Held {
     /// lost on the way while the write itself arrived.
     async fn reread_after_conflict(&mut self) -> Result<(), LeaseError> {
         let found = timeout(self.options.retry, self.api.get_opt(&self.options.name)).await;
-        let lease = match found {
-            Ok(Ok(lease)) => lease,
-            // Unknown is not lost: the renew deadline decides.
-            Ok(Err(_)) | Err(_) => return Ok(()),
-        };
+        // Unknown is not lost: the renew deadline decides.
+        let Ok(Ok(lease)) = found else { return Ok(()) };
         let holder = lease
             .as_ref()
             .and_then(|lease| lease.spec.as_ref())

@@ -138,7 +138,7 @@ async fn lead(
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Result<(), ManagerError> {
-    let helm = helm(&options, access).await?;
+    let runner = helm(&options, access).await?;
     let charts = charts(&options)?;
     let chart_ca = match &options.chart_ca_file {
         Some(path) => Some(std::fs::read(path).map_err(|source| ManagerError::File {
@@ -173,7 +173,7 @@ async fn lead(
     let parts = managed_cluster::Parts {
         client,
         options,
-        helm: helm.clone(),
+        helm: runner.clone(),
         charts,
         chart_ca,
         metrics: metrics.clone(),
@@ -195,7 +195,7 @@ async fn lead(
                 drained = timeout(drain, &mut controllers) => {
                     if drained.is_err() {
                         warn!("what runs did not end in time; stopping it");
-                        helm.kill_all().await;
+                        runner.kill_all().await;
                         controllers.abort();
                     }
                     Ok(Ok(()))
@@ -207,7 +207,7 @@ async fn lead(
     match ended {
         Err(lost) => {
             // First the fence: no helm of ours may outlive the Lease.
-            helm.kill_all().await;
+            runner.kill_all().await;
             controllers.abort();
             match lost {
                 Err(lost) => {
@@ -218,7 +218,7 @@ async fn lead(
             }
         }
         Ok(ended) => {
-            helm.kill_all().await;
+            runner.kill_all().await;
             end_lease.cancel();
             if let Ok(Ok(Ok(held))) = timeout(drain, keeper).await {
                 held.release().await;

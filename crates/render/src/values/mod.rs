@@ -13,4 +13,4 @@ mod vcluster;
 pub use merge::merge;
 pub use policy::Policy;
 pub use user::{Source, UserValues, ValuesError};
-pub use vcluster::{PLATFORM_SECRET, Public, Tenant, needs_licence, vcluster};
+pub use vcluster::{PLATFORM_SECRET, Public, Tenant, needs_licence, split_image, vcluster};

@@ -126,7 +126,7 @@ fn image(tenant: &Tenant<'_>) -> Value {
 
 /// Splits `ghcr.io/loft-sh/vcluster-oss` into registry and repository. As for container engines, the
 /// first part is a registry only when it looks like a host.
-fn split_image(image: &str) -> (Option<&str>, &str) {
+pub fn split_image(image: &str) -> (Option<&str>, &str) {
     match image.split_once('/') {
         Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
             (Some(first), rest)

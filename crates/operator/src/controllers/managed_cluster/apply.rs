@@ -1,6 +1,8 @@
 //! What is written: the host namespace with its fence, the kubeconfig, the finalizer, the status.
 
-use kubebyon_api::{ManagedCluster, ManagedClusterStatus, Reason, labels};
+use kubebyon_api::{
+    ManagedCluster, ManagedClusterStatus, Reason, labels, managed_cluster::BackingStoreType,
+};
 use kubebyon_helm::{Uninstall, Upgrade};
 use kubebyon_k8s::{
     k8s_openapi::{
@@ -69,16 +71,14 @@ impl Context {
         let objects = objects(cluster, identity, observed, Origin::Adopted);
         self.applier
             .namespaced(
-                self.live(&self.stores.service_accounts, &objects.service_account)
-                    .as_deref(),
+                Self::live(&self.stores.service_accounts, &objects.service_account).as_deref(),
                 objects.service_account,
             )
             .await
             .map_err(Error::api("apply the release's ServiceAccount"))?;
         self.applier
             .namespaced(
-                self.live(&self.stores.role_bindings, &objects.role_binding)
-                    .as_deref(),
+                Self::live(&self.stores.role_bindings, &objects.role_binding).as_deref(),
                 objects.role_binding,
             )
             .await
@@ -214,7 +214,7 @@ impl Context {
             .await
             .map_err(Error::api("apply the host namespace"))?;
         for policy in &network_policies {
-            let live = self.live(&self.stores.network_policies, policy);
+            let live = Self::live(&self.stores.network_policies, policy);
             applier
                 .namespaced(live.as_deref(), policy.clone())
                 .await
@@ -226,7 +226,7 @@ impl Context {
         })
         .await?;
         if let Some(quota) = resource_quota.clone() {
-            let live = self.live(&self.stores.resource_quotas, &quota);
+            let live = Self::live(&self.stores.resource_quotas, &quota);
             applier
                 .namespaced(live.as_deref(), quota)
                 .await
@@ -237,7 +237,7 @@ impl Context {
         })
         .await?;
         if let Some(limits) = limit_range.clone() {
-            let live = self.live(&self.stores.limit_ranges, &limits);
+            let live = Self::live(&self.stores.limit_ranges, &limits);
             applier
                 .namespaced(live.as_deref(), limits)
                 .await
@@ -247,12 +247,12 @@ impl Context {
             limit_range.is_some()
         })
         .await?;
-        let live = self.live(&self.stores.service_accounts, &service_account);
+        let live = Self::live(&self.stores.service_accounts, &service_account);
         applier
             .namespaced(live.as_deref(), service_account)
             .await
             .map_err(Error::api("apply the release's ServiceAccount"))?;
-        let live = self.live(&self.stores.role_bindings, &role_binding);
+        let live = Self::live(&self.stores.role_bindings, &role_binding);
         applier
             .namespaced(live.as_deref(), role_binding)
             .await
@@ -260,7 +260,7 @@ impl Context {
         Ok(())
     }
 
-    fn live<K>(&self, store: &Store<K>, desired: &K) -> Option<std::sync::Arc<K>>
+    fn live<K>(store: &Store<K>, desired: &K) -> Option<std::sync::Arc<K>>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + 'static,
     {
@@ -325,7 +325,7 @@ impl Context {
             }
             (false, Some(argo_cd)) if !cluster.spec.suspend => {
                 self.remove_secret(identity, argo_cd.namespace, &argo_cd::secret_name(identity))
-                    .await?
+                    .await?;
             }
             (false, _) => {}
         }
@@ -536,12 +536,18 @@ fn objects(
     observed: &Observed,
     origin: Origin,
 ) -> Objects {
+    let external_database =
+        cluster.spec.control_plane.backing_store.type_ == BackingStoreType::ExternalDatabase;
+    let reach = Reach {
+        external_database,
+        ..Reach::default()
+    };
     HostNamespace {
         cluster: identity,
         name: &observed.host_namespace,
         origin,
         quota: &cluster.spec.quota,
-        reach: Reach::default(),
+        reach,
     }
     .objects()
 }

@@ -136,15 +136,12 @@ fn service_address(service: Option<&Service>) -> Option<SocketAddr> {
 fn trouble(pod: &Pod) -> Option<Halt> {
     let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
     let status = pod.status.as_ref()?;
-    let containers = status
+    let mut containers = status
         .init_container_statuses
         .iter()
         .chain(&status.container_statuses)
         .flatten();
-    if let Some(halt) = containers
-        .filter_map(|container| container_trouble(&name, container))
-        .next()
-    {
+    if let Some(halt) = containers.find_map(|container| container_trouble(&name, container)) {
         return Some(halt);
     }
     let unscheduled = status.conditions.iter().flatten().find(|condition| {

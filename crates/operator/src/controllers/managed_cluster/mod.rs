@@ -182,7 +182,9 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
     Ok(())
 }
 
-/// Our own status writes bring nothing new; a change of anything else does.
+/// Our own status writes bring nothing new; a change of anything else does. Optional,
+/// for the runtime asks for a predicate that may have no answer.
+#[expect(clippy::unnecessary_wraps)]
 fn needs_a_look(cluster: &Guarded) -> Option<u64> {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let meta = cluster.meta();
@@ -198,6 +200,8 @@ fn needs_a_look(cluster: &Guarded) -> Option<u64> {
     Some(hasher.finish())
 }
 
+// The signature is the runtime's.
+#[expect(clippy::needless_pass_by_value)]
 fn on_error(cluster: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     let pause = context
         .retries

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kubebyon_api::{
     ManagedCluster, Reason,
-    managed_cluster::{BackingStoreType, ReleaseStatus},
+    managed_cluster::{BackingStoreType, NodeMode, ReleaseStatus},
     types::Quantity,
 };
 use kubebyon_helm::{
@@ -13,7 +13,11 @@ use kubebyon_helm::{
     plan::{self, Why},
 };
 use kubebyon_k8s::{
-    k8s_openapi::{api::core::v1::PersistentVolumeClaim, jiff::Timestamp},
+    k8s_openapi::{
+        ByteString,
+        api::core::v1::{PersistentVolumeClaim, Secret},
+        jiff::Timestamp,
+    },
     kube::{
         self, Api,
         api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -22,7 +26,7 @@ use kubebyon_k8s::{
 use kubebyon_render::{
     Cluster,
     host_namespace::RELEASE_SERVICE_ACCOUNT,
-    values::{Tenant, UserValues, vcluster},
+    values::{PLATFORM_SECRET, Tenant, UserValues, vcluster},
 };
 use serde_json::{Value, json};
 
@@ -137,7 +141,8 @@ async fn advance(
         namespace: namespace.to_owned(),
         name: RELEASE_SERVICE_ACCOUNT.to_owned(),
     };
-    if observed.history.latest().is_none() {
+    let first = observed.history.latest().is_none();
+    if first {
         announce(
             context,
             cluster,
@@ -193,8 +198,11 @@ async fn advance(
                 context.run_uninstall(&request).await.map_err(Error::from)?;
             }
             Action::Install | Action::Upgrade(_) => {
-                let (reason, message) = announcement(cluster, observed, &action, drift.as_deref());
-                announce(context, cluster, observed, reason, message).await;
+                if !first {
+                    let (reason, message) =
+                        announcement(cluster, observed, &action, drift.as_deref());
+                    announce(context, cluster, observed, reason, message).await;
+                }
                 grow_storage(context, cluster, observed).await?;
                 let upgrade = Upgrade {
                     release: &observed.release,
@@ -302,6 +310,9 @@ async fn wanted(
         public: None,
         data_source: data_source.as_deref(),
     };
+    if !cluster.spec.suspend {
+        copy_platform_secret(context, cluster, identity, observed).await?;
+    }
     let values = vcluster(&tenant, user)?;
     let values_hash = kubebyon_helm::values::values_hash(&values);
     Ok(Wanted {
@@ -377,6 +388,55 @@ async fn chart_request(
     })
 }
 
+/// The access to the vCluster platform, as the user gave it: the chart looks for it in the
+/// host namespace.
+async fn copy_platform_secret(
+    context: &Context,
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+) -> Result<(), Error> {
+    let private = cluster
+        .spec
+        .nodes
+        .private
+        .as_ref()
+        .filter(|_| cluster.spec.nodes.mode == NodeMode::Private);
+    let Some(reference) = private.and_then(|private| private.platform_secret_ref.as_ref()) else {
+        return Ok(());
+    };
+    let field = "spec.nodes.private.platformSecretRef";
+    let data = observe::secret(
+        &context.client,
+        field,
+        cluster.namespace_str(),
+        &reference.name,
+    )
+    .await?;
+    let mut copy = Secret {
+        data: Some(
+            data.into_iter()
+                .map(|(key, bytes)| (key, ByteString(bytes)))
+                .collect(),
+        ),
+        ..Secret::default()
+    };
+    copy.metadata.name = Some(PLATFORM_SECRET.to_owned());
+    copy.metadata.namespace = Some(observed.host_namespace.clone());
+    copy.metadata.labels = Some(identity.labels());
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &observed.host_namespace);
+    let live = api
+        .get_opt(PLATFORM_SECRET)
+        .await
+        .map_err(Error::api("read the copy of the platform's Secret"))?;
+    context
+        .applier
+        .ensure(&api, live.as_ref(), copy)
+        .await
+        .map_err(Error::api("copy the platform's Secret"))?;
+    Ok(())
+}
+
 fn parse_digest(field: &'static str, text: Option<&str>) -> Result<Option<Sha256Digest>, Error> {
     text.map(str::parse)
         .transpose()
@@ -427,10 +487,7 @@ async fn grow_storage(
         .spec
         .as_ref()
         .and_then(|spec| spec.volume_claim_templates.as_ref());
-    let stored = templates
-        .into_iter()
-        .flatten()
-        .find_map(|claim| requested(claim));
+    let stored = templates.into_iter().flatten().find_map(requested);
     if stored
         .as_deref()
         .is_none_or(|stored| same_quantity(stored, &size))

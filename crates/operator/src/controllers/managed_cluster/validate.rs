@@ -7,6 +7,8 @@ use kubebyon_api::{
     types::KubernetesVersion,
 };
 
+use kubebyon_render::values::split_image;
+
 use super::{
     error::Error,
     observe::{Observed, Workload},
@@ -88,23 +90,28 @@ impl Offer {
         })
     }
 
-    /// registry/repository of the control plane's image.
-    fn image(&self, cluster: &ManagedCluster) -> Result<String, Error> {
+    /// Whether the control plane's image is one that the host admin allows.
+    fn check_image(&self, cluster: &ManagedCluster) -> Result<(), Error> {
         let image = &cluster.spec.control_plane.image;
-        let (registry, repository) = self
-            .default_image
-            .split_once('/')
-            .unwrap_or(("", &self.default_image));
-        let registry = image.registry.as_deref().unwrap_or(registry);
-        let repository = image.repository.as_deref().unwrap_or(repository);
-        let full = format!("{registry}/{repository}");
-        let allowed = full == self.default_image
-            || self
-                .allowed_images
-                .iter()
-                .any(|prefix| full.starts_with(prefix.as_str()));
-        if allowed {
-            Ok(full)
+        if image.registry.is_none() && image.repository.is_none() {
+            return Ok(());
+        }
+        let (default_registry, default_repository) = split_image(&self.default_image);
+        let registry = image
+            .registry
+            .as_deref()
+            .or(default_registry)
+            .unwrap_or("docker.io");
+        let full = format!(
+            "{registry}/{}",
+            image.repository.as_deref().unwrap_or(default_repository)
+        );
+        if self
+            .allowed_images
+            .iter()
+            .any(|prefix| full.starts_with(prefix.as_str()))
+        {
+            Ok(())
         } else {
             Err(Error::ImageNotAllowed {
                 image: full,
@@ -115,12 +122,10 @@ impl Offer {
 }
 
 /// A cluster that may be built.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Validated {
     /// The Kubernetes version to run, with its patch.
     pub version: KubernetesVersion,
-    /// registry/repository of the control plane's image.
-    pub image: String,
 }
 
 /// Checks what the schema cannot: what crosses objects, needs the options, or slipped
@@ -160,10 +165,8 @@ pub fn validate(
             message: "more than one replica needs a backingStore other than EmbeddedDatabase",
         });
     }
-    Ok(Validated {
-        version,
-        image: offer.image(cluster)?,
-    })
+    offer.check_image(cluster)?;
+    Ok(Validated { version })
 }
 
 /// What the tenant runs: as recorded, or, should the record be lost, as its pods say.
@@ -253,18 +256,12 @@ mod tests {
     #[test]
     fn images_need_an_allowed_repository() {
         let mut cluster = ManagedCluster::default();
-        assert_eq!(
-            offer().image(&cluster).unwrap(),
-            "ghcr.io/loft-sh/vcluster-oss"
-        );
+        assert!(offer().check_image(&cluster).is_ok());
         cluster.spec.control_plane.image.repository = Some("loft-sh/vcluster-pro".to_owned());
-        assert_eq!(
-            offer().image(&cluster).unwrap(),
-            "ghcr.io/loft-sh/vcluster-pro"
-        );
+        assert!(offer().check_image(&cluster).is_ok());
         cluster.spec.control_plane.image.registry = Some("evil.example".to_owned());
         assert!(matches!(
-            offer().image(&cluster),
+            offer().check_image(&cluster),
             Err(Error::ImageNotAllowed { .. })
         ));
     }

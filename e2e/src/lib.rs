@@ -1,0 +1,4 @@
+//! What the tests and benches of the whole product share.
+
+pub mod control_planes;
+pub mod operator;
