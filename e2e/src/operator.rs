@@ -15,7 +15,7 @@ use kubebyon_k8s::kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use kubebyon_operator::{config::Options, manager, telemetry::metrics::Metrics};
-use kubebyon_testbed::{ApiCluster, parts::Part, progress::Progress};
+use kubebyon_testbed::{ApiCluster, ApiOptions, parts::Part, progress::Progress};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::Instant};
@@ -48,15 +48,15 @@ pub fn repository() -> PathBuf {
 }
 
 impl Host {
-    /// Starts it, or uses the cluster that KUBECONFIG names.
+    /// Starts a cluster of its own: two managers of two tests must not meet on one.
     pub async fn start() -> Self {
-        Self::on(
-            tokio::task::spawn_blocking(ApiCluster::for_tests)
-                .await
-                .expect("a thread")
-                .expect("a cluster"),
-        )
-        .await
+        Self::start_with(ApiOptions::default()).await
+    }
+
+    /// As [`Host::start`], with options of the api-server.
+    pub async fn start_with(options: ApiOptions) -> Self {
+        let started = tokio::task::spawn_blocking(|| ApiCluster::start(options)).await;
+        Self::on(started.expect("a thread").expect("a cluster")).await
     }
 
     /// On a cluster that is there.
