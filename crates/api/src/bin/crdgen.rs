@@ -1,4 +1,5 @@
-//! Writes the CustomResourceDefinitions to `crds/` and to the chart's copy.
+//! Writes the CustomResourceDefinitions to `crds/` and to the chart's copy, and the
+//! troubleshooting page out of the list of reasons.
 //!
 //! `crdgen` writes, `crdgen --check` fails on the first file that is not as it would be written,
 //! and `crdgen --baseline` writes the definitions that the compatibility test compares with:
@@ -8,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
 
-use kubebyon_api::crd;
+use kubebyon_api::{Reason, crd};
 use serde_json::{Number, Value};
 
 const HEADER: &str = "# Written by `make crds` out of crates/api; do not edit.\n";
 const COPIES: [&str; 2] = ["crds", "charts/kubebyon/crds"];
+const TROUBLESHOOTING: &str = "docs/troubleshooting.md";
 const BASELINE: &str = "crates/api/tests/baseline";
 
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,45 @@ fn run() -> Result<(), Error> {
             }
         }
     }
+    if folders == COPIES {
+        let path = root.join(TROUBLESHOOTING);
+        if check {
+            compare(&path, &troubleshooting())?;
+        } else {
+            write(&path, &troubleshooting())?;
+        }
+    }
     Ok(())
+}
+
+/// A row for each reason: what it means, and what to do.
+fn troubleshooting() -> String {
+    let mut text = String::from(
+        "<!-- Written by `make crds` out of crates/api/src/reasons.rs; do not edit. -->
+# Troubleshooting
+
+Every condition, every event and every failure metric carries one word that says why. To see it:
+
+```sh
+kubectl get managedclusters.kubebyon.app -A -o wide
+kubectl describe managedcluster NAME
+kubectl get events --field-selector involvedObject.name=NAME
+```
+
+The message beside the word names the object, the field and the next step. `Stalled=True` means
+that nothing will change until you, or somebody else, change something; without it the operator is
+at work or tries again by itself.
+
+| reason | what it means | what to do |
+|---|---|---|
+",
+    );
+    for reason in Reason::ALL {
+        let row = [reason.as_str(), reason.meaning(), reason.remedy()]
+            .map(|cell| cell.replace('|', "\\|"));
+        text.push_str(&format!("| `{}` | {} | {} |\n", row[0], row[1], row[2]));
+    }
+    text
 }
 
 /// The files by name, as controller tools call them: `<group>_<plural>.yaml`.
