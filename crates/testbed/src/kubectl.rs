@@ -47,26 +47,25 @@ impl Kubectl {
         let file =
             tempfile::NamedTempFile::new().map_err(Error::file("create", std::env::temp_dir()))?;
         std::fs::write(file.path(), manifests).map_err(Error::file("write", file.path()))?;
-        self.apply_file(what, file.path())
+        self.apply_files(what, &[file.path().to_path_buf()])
     }
 
-    /// Applies the manifests in a file, or in all files of a directory.
+    /// Applies the manifests in files, or in all files of directories.
     ///
     /// On the server's side, for large CRDs do not fit into the annotation that kubectl's own way needs.
-    pub(crate) fn apply_file(&self, what: &str, path: &Path) -> Result<()> {
-        let path = path.display().to_string();
-        self.run(
-            what,
-            &[
-                "apply",
-                "--server-side",
-                "--force-conflicts",
-                "--field-manager=testbed",
-                "--filename",
-                &path,
-            ],
-        )?;
-        Ok(())
+    pub(crate) fn apply_files(&self, what: &str, paths: &[PathBuf]) -> Result<()> {
+        let paths: Vec<String> = paths
+            .iter()
+            .map(|path| format!("--filename={}", path.display()))
+            .collect();
+        let mut args = vec![
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=testbed",
+        ];
+        args.extend(paths.iter().map(String::as_str));
+        self.run(what, &args).map(drop)
     }
 
     /// Waits until a condition holds; `limit` in seconds.

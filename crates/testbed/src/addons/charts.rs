@@ -84,10 +84,8 @@ pub(super) fn install_envoy_gateway(
         .replace("${GatewayImagePullPolicy}", "IfNotPresent");
     let path = chart.join("values.yaml");
     fs::write(&path, values).map_err(Error::file("write", path))?;
-    kubectl.apply_file(
-        "install Envoy Gateway's CRDs",
-        &chart.join("charts/crds/crds/generated"),
-    )?;
+    let crds = chart.join("charts/crds/crds/generated");
+    kubectl.apply_files("install Envoy Gateway's CRDs", &[crds])?;
     let mut helm = Command::new(bins.path(Part::Helm));
     helm.arg("--kubeconfig")
         .arg(kubeconfig)

@@ -61,11 +61,9 @@ impl Addon {
     }
 
     /// Installs it and waits until it is available.
-    pub(crate) fn install(self, bins: &Bins, kubectl: &Kubectl, kubeconfig: &Path) -> Result<()> {
+    fn install(self, bins: &Bins, kubectl: &Kubectl, kubeconfig: &Path) -> Result<()> {
         let install_crds = |set: CrdSet| -> Result<()> {
-            for file in set.files(bins)? {
-                kubectl.apply_file("install CRDs", &file)?;
-            }
+            kubectl.apply_files("install CRDs", &set.files(bins)?)?;
             let all = &["customresourcedefinitions", "--all"];
             kubectl.wait(
                 "wait for CRDs",
@@ -104,6 +102,37 @@ impl Addon {
     }
 }
 
+/// Installs addons, beside each other, for each mostly waits.
+pub(crate) fn install(
+    addons: &[Addon],
+    bins: &Bins,
+    kubectl: &Kubectl,
+    kubeconfig: &Path,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = addons
+            .iter()
+            .map(|addon| scope.spawn(|| addon.install(bins, kubectl, kubeconfig)))
+            .collect();
+        running.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })
+}
+
+/// Each addon once, and none that another one brings along.
+pub(crate) fn distinct(addons: &[Addon]) -> Vec<Addon> {
+    let mut addons = addons.to_vec();
+    addons.sort_unstable();
+    addons.dedup();
+    if addons.contains(&Addon::EnvoyGateway) {
+        addons.retain(|addon| *addon != Addon::GatewayApi);
+    }
+    addons
+}
+
 fn available(kubectl: &Kubectl, namespace: &str, deployment: &str) -> Result<()> {
     let (namespace, deployment) = (
         format!("--namespace={namespace}"),
@@ -139,6 +168,13 @@ impl FromStr for Addon {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_addon_that_another_brings_along_is_not_installed_twice() {
+        let asked = [Addon::EnvoyGateway, Addon::GatewayApi, Addon::EnvoyGateway];
+        assert_eq!(distinct(&asked), [Addon::EnvoyGateway]);
+        assert_eq!(distinct(&[Addon::GatewayApi]), [Addon::GatewayApi]);
+    }
 
     #[test]
     fn every_known_addon_is_found_by_its_name_and_others_are_refused() {

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    addons::Addon,
+    addons::{self, Addon},
     agent::{AgentConfig, AgentNode, zone::Zone},
     control_plane::{CONTROL_PLANE_PARTS, ControlPlane, ControlPlaneOptions},
     dirs,
@@ -167,9 +167,8 @@ impl RunningNodes {
         // A daemon that has ended tells more than the wait that it made fail.
         cluster.check()?;
         ready?;
-        for addon in &options.addons {
-            addon.install(bins, &kubectl, cluster.control_plane.kubeconfig())?;
-        }
+        let addons = addons::distinct(&options.addons);
+        addons::install(&addons, bins, &kubectl, cluster.control_plane.kubeconfig())?;
         kubectl.wait(
             "wait for the cluster's DNS",
             "condition=Available",
