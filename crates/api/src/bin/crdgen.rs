@@ -97,8 +97,7 @@ at work or tries again by itself.
     for reason in Reason::ALL {
         let row = [reason.as_str(), reason.meaning(), reason.remedy()]
             .map(|cell| cell.replace('|', "\\|"));
-        text.extend(["| `", &row[0], "` | ", &row[1], " | ", &row[2], " |
-"]);
+        text.extend(["| `", &row[0], "` | ", &row[1], " | ", &row[2], " |\n"]);
     }
     text
 }
