@@ -62,38 +62,54 @@ enum Kind {
     Unwatched,
 }
 
-/// The first thing that is not as the deployed revision's manifest has it, in words.
+/// What the release looks like beside its manifest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Drift {
+    /// As helm applied it.
+    None,
+    /// As helm applied it, but the watches have not told so yet: what they say of the
+    /// control plane's pods is about the revision before.
+    Behind,
+    /// Somebody changed this.
+    Changed(String),
+}
+
+/// Compares what is there with the deployed revision's manifest.
 pub async fn find(
     context: &Context,
     identity: &Cluster,
     observed: &Observed,
     latest: &Revision,
-) -> Result<Option<String>, Error> {
+) -> Result<Drift, Error> {
     if latest.status != kubebyon_helm::release::Status::Deployed {
-        return Ok(None);
+        return Ok(Drift::None);
     }
     let Some(objects) = manifest(context, observed, latest).await? else {
-        return Ok(None);
+        return Ok(Drift::None);
     };
     let namespace = observed.host_namespace.as_str();
-    let suspects = objects
-        .iter()
-        .filter_map(|object| Some((object, compare(&context.stores, namespace, object)?)));
-    for (object, suspicion) in suspects {
+    let mut drift = Drift::None;
+    for object in objects.iter() {
+        let Some(suspicion) = compare(&context.stores, namespace, object) else {
+            continue;
+        };
         if context.manifests.is_lasting(namespace, &suspicion) {
             continue;
         }
         // A watch may be behind the write that put this very thing right.
         let Some(difference) = compare_now(&context.client, namespace, object).await? else {
+            if matches!(object.kind, Kind::StatefulSet | Kind::Deployment) {
+                drift = Drift::Behind;
+            }
             continue;
         };
         if context.manifests.was_repaired(namespace, &difference) {
             tracing::warn!(cluster = %identity.key(), %difference, "helm cannot put this back; it is left as it is");
             continue;
         }
-        return Ok(Some(difference));
+        return Ok(Drift::Changed(difference));
     }
-    Ok(None)
+    Ok(drift)
 }
 
 impl Manifests {

@@ -240,7 +240,9 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
         };
         context.metrics.reconciled(NAME, started.elapsed(), failure.map(Reason::as_str));
         let (action, _) = result?;
-        context.retries.forget(&cluster.metadata.uid.clone().unwrap_or_default());
+        if failure.is_none() {
+            context.retries.forget(&cluster.metadata.uid.clone().unwrap_or_default());
+        }
         Ok(action)
     }
     .instrument(span)
@@ -361,9 +363,33 @@ async fn deploy(
     let chart = deployed.status.chart_version.clone().unwrap_or_default();
     facts.kubernetes_version = Some(validated.version.to_string());
     facts.release = Some(deployed.status);
+    rolled_out(observed)?;
     Ok(format!(
         "revision {revision}, chart {chart}, Kubernetes {}",
         validated.version
+    ))
+}
+
+/// Whether every pod of the control plane is of the newest template: until then an
+/// answer of the tenant's API may come from the revision before.
+fn rolled_out(observed: &Observed) -> Result<(), Halt> {
+    let Some(workload) = &observed.workload else {
+        return Err(Halt::wait(
+            Reason::Progressing,
+            "the control plane's pods are being made",
+        ));
+    };
+    let pods = workload.replicas();
+    if pods.current && pods.updated >= pods.wanted {
+        return Ok(());
+    }
+    let updated = if pods.current { pods.updated } else { 0 };
+    Err(Halt::wait(
+        Reason::Progressing,
+        format!(
+            "rolling out: {updated} of {} pods are of the newest revision",
+            pods.wanted
+        ),
     ))
 }
 

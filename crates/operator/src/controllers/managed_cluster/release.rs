@@ -31,7 +31,8 @@ use kubebyon_render::{
 use serde_json::{Value, json};
 
 use super::{
-    Context, announce, drift,
+    Context, announce,
+    drift::{self, Drift},
     error::{Error, Halt},
     observe::{self, Observed, Workload},
     validate::Validated,
@@ -83,7 +84,18 @@ pub async fn ensure(
     let wanted = wanted(context, cluster, identity, observed, validated).await?;
     let drift = match observed.history.latest() {
         Some(latest) => drift::find(context, identity, observed, latest).await?,
-        None => None,
+        None => Drift::None,
+    };
+    let drift = match drift {
+        Drift::None => None,
+        Drift::Changed(what) => Some(what),
+        Drift::Behind => {
+            return Err(Halt::wait_for(
+                Reason::Progressing,
+                "waiting for news of the control plane's pods",
+                Duration::from_millis(200),
+            ));
+        }
     };
     // At rest everything is known without asking anybody.
     if let (None, Some(digest)) = (&drift, wanted.request.digest) {
