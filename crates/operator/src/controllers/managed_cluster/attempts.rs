@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use kubebyon_api::Reason;
 use tokio::time::Instant;
 
-use super::error::{Error, Halt};
+use super::error::{Error, Halt, Recalled};
 use crate::backoff::{Backoff, jittered};
 
 /// First and longest pause between tries of a release.
@@ -18,19 +17,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_sec
 /// Pause after a failure that only a change can mend: somebody may have made the change
 /// where no watch of ours sees it, in a chart repository for example.
 const STALLED_PAUSE: Duration = Duration::from_secs(600);
-
-/// A failure that is remembered.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Recalled {
-    /// The word for the condition.
-    pub reason: Reason,
-    /// The message of then.
-    pub message: String,
-    /// Whether only a change can help.
-    pub terminal: bool,
-    /// Until the next try.
-    pub pause: Duration,
-}
 
 struct Failure {
     of: String,

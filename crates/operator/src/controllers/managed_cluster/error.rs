@@ -10,7 +10,6 @@ use kubebyon_api::{
 use kubebyon_k8s::kube;
 use kubebyon_render::values::{ValuesError, policy::Refusal};
 
-use super::attempts::Recalled;
 use crate::dial::DialError;
 
 /// A step that did not come to its end.
@@ -294,6 +293,19 @@ pub struct Wait {
     pub message: String,
     /// When to look again, where no watch tells.
     pub look_again: Option<Duration>,
+}
+
+/// A failure that is remembered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Recalled {
+    /// The word for the condition.
+    pub reason: Reason,
+    /// The message of then.
+    pub message: String,
+    /// Whether only a change can help.
+    pub terminal: bool,
+    /// Until the next try.
+    pub pause: Duration,
 }
 
 impl Halt {
