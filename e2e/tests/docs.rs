@@ -1,0 +1,105 @@
+//! The commands of the documents, run as a reader would: on a real api-server, with the
+//! manager at work. Words in capitals are a reader's own names; the test puts its own.
+
+use std::path::Path;
+
+use kubebyon_e2e::operator::{Host, repository};
+
+/// What a reader puts for the documents' placeholders.
+const NAMES: [(&str, &str); 3] = [
+    ("TEAM/NAME", "default/demo"),
+    ("NAMESPACE", "default"),
+    ("NAME", "demo"),
+];
+
+/// The `sh` blocks below `heading`, or of the whole document.
+fn commands(document: &str, heading: Option<&str>) -> Vec<String> {
+    let text = std::fs::read_to_string(repository().join(document)).expect("the document");
+    let mut here = heading.is_none();
+    let mut block: Option<String> = None;
+    let mut blocks = Vec::new();
+    for line in text.lines() {
+        match &mut block {
+            Some(_) if line.starts_with("```") => blocks.extend(block.take()),
+            Some(lines) => {
+                lines.push_str(line);
+                lines.push('\n');
+            }
+            None if line.starts_with("## ") && heading.is_some() => {
+                here = line.strip_prefix("## ") == heading
+            }
+            None if here && line == "```sh" => block = Some(String::new()),
+            None => {}
+        }
+    }
+    assert!(
+        !blocks.is_empty(),
+        "{document} has no commands under {heading:?}"
+    );
+    blocks
+}
+
+fn run(host: &Host, folder: &Path, script: &str) -> String {
+    let mut script = script.to_owned();
+    for (placeholder, name) in NAMES {
+        script = script.replace(placeholder, name);
+    }
+    let tools = host.cluster.kubectl();
+    let path = format!(
+        "{}:{}",
+        tools.parent().expect("a folder").display(),
+        std::env::var("PATH").expect("PATH")
+    );
+    let output = std::process::Command::new("bash")
+        .args(["-eu", "-o", "pipefail", "-c", &script])
+        .current_dir(folder)
+        .env("KUBECONFIG", host.cluster.kubeconfig())
+        .env("PATH", path)
+        .output()
+        .expect("bash");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{script}\n{text}");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_gets_what_the_documents_promise() {
+    let host = Host::start().await;
+    let manager = host.manager(host.options(&[])).await;
+    // A folder of the reader's own, with the repository's files in their places.
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["config", "crds"] {
+        std::os::unix::fs::symlink(repository().join(name), folder.path().join(name))
+            .expect("a link");
+    }
+    let host = tokio::task::spawn_blocking(move || {
+        for script in commands("README.md", Some("Use it")) {
+            run(&host, folder.path(), &script);
+        }
+        let kubeconfig =
+            std::fs::read_to_string(folder.path().join("demo.kubeconfig")).expect("the kubeconfig");
+        assert!(
+            kubeconfig.contains("client-certificate-data"),
+            "{kubeconfig}"
+        );
+        let mut seen = String::new();
+        for document in ["docs/troubleshooting.md", "docs/operations.md"] {
+            for script in commands(document, None) {
+                seen.push_str(&run(&host, folder.path(), &script));
+            }
+        }
+        assert!(
+            seen.contains("Ready"),
+            "the columns and the description say that it is ready:\n{seen}"
+        );
+        host
+    })
+    .await
+    .expect("the commands run");
+    manager.stop().await;
+    drop(host);
+}
