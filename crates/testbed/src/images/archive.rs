@@ -94,7 +94,7 @@ impl ImageSpec {
         self
     }
 
-    /// Adds a program and the shared libraries that it loads.
+    /// Adds a program and the shared libraries that it loads, if any.
     ///
     /// # Errors
     /// When `ldd` cannot read the program, or a library of it is not on this machine.
@@ -301,11 +301,16 @@ fn architecture() -> &'static str {
 
 /// The shared libraries that a program loads, and its loader.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let text = output(
+    match output(
         "list the libraries of a program",
         Command::new("ldd").arg(program),
-    )?;
-    Ok(parse_ldd(&text))
+    ) {
+        Ok(text) => Ok(parse_ldd(&text)),
+        Err(Error::Command { tail, .. }) if tail.contains("not a dynamic executable") => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn parse_ldd(text: &str) -> Vec<PathBuf> {

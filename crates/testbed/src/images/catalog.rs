@@ -65,7 +65,7 @@ impl ImageSet {
         Ok(match self {
             Self::Base => vec![
                 ImageSpec::new(SANDBOX_IMAGE, &[BUSYBOX, "sleep", "infinity"])
-                    .program(BUSYBOX, Path::new(BUSYBOX)),
+                    .linked_program(BUSYBOX, Path::new(BUSYBOX))?,
                 with_busybox(ImageSpec::new(BUSYBOX_IMAGE, &["/bin/sh"]))?
                     // vCluster's helper for the pods of a tenant's StatefulSets needs sh, and names this one.
                     .also("mirror.gcr.io/library/alpine:3.20"),
@@ -138,7 +138,7 @@ fn with_busybox(image: ImageSpec) -> Result<ImageSpec> {
         "list what busybox can do",
         Command::new(BUSYBOX).arg("--list"),
     )?;
-    let image = image.program(BUSYBOX, Path::new(BUSYBOX));
+    let image = image.linked_program(BUSYBOX, Path::new(BUSYBOX))?;
     Ok(names
         .lines()
         .filter(|&name| name != "busybox")
