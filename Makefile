@@ -39,8 +39,13 @@ crds: bootstrap ## Write crds/ and the chart's copy from the types.
 smoke: testbed ## Start a real node and a real tenant on it, and end them (needs root).
 	@scripts/step "node smoke" $(TESTBED) smoke
 
+.PHONY: e2e
+e2e: testbed ## Walk a tenant's whole life on a real node (needs root).
+	@cargo build --locked --quiet -p kubebyon-operator
+	@KUBEBYON_JOURNEY=1 scripts/step "journey" cargo test --locked --quiet -p kubebyon-e2e --test journey -- --nocapture
+
 .PHONY: demo
-demo: testbed ## Bring up a cluster of its own and show the main job on it (needs root).
+demo: bootstrap ## Bring up a cluster of its own and show the main job on it (needs root).
 	@scripts/demo up
 
 .PHONY: demo-down

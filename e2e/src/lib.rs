@@ -1,4 +1,5 @@
 //! What the tests and benches of the whole product share.
 
 pub mod control_planes;
+pub mod in_cluster;
 pub mod operator;

@@ -13,7 +13,7 @@ use crate::{
 
 /// kubectl, bound to one cluster.
 #[derive(Debug, Clone)]
-pub(crate) struct Kubectl {
+pub struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
     // In the user's home what kubectl caches would outlive the cluster.
@@ -22,7 +22,7 @@ pub(crate) struct Kubectl {
 
 impl Kubectl {
     /// kubectl with a kubeconfig.
-    pub(crate) fn new(bins: &Bins, kubeconfig: &Path) -> Self {
+    pub fn new(bins: &Bins, kubeconfig: &Path) -> Self {
         Self {
             program: bins.path(Part::Kubectl),
             kubeconfig: kubeconfig.to_path_buf(),
@@ -30,20 +30,27 @@ impl Kubectl {
         }
     }
 
+    /// A call of kubectl that is yet to be made.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .env("KUBECACHEDIR", &self.cache)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(args);
+        command
+    }
+
     /// Runs kubectl to its end and returns its output.
-    pub(crate) fn run(&self, what: &str, args: &[&str]) -> Result<String> {
-        output(
-            what,
-            Command::new(&self.program)
-                .env("KUBECACHEDIR", &self.cache)
-                .arg("--kubeconfig")
-                .arg(&self.kubeconfig)
-                .args(args),
-        )
+    ///
+    /// # Errors
+    /// When it fails, with the end of what it printed; so for the calls below.
+    pub fn run(&self, what: &str, args: &[&str]) -> Result<String> {
+        output(what, &mut self.command(args))
     }
 
     /// Applies manifests.
-    pub(crate) fn apply(&self, what: &str, manifests: &str) -> Result<()> {
+    pub fn apply(&self, what: &str, manifests: &str) -> Result<()> {
         let file =
             tempfile::NamedTempFile::new().map_err(Error::file("create", std::env::temp_dir()))?;
         std::fs::write(file.path(), manifests).map_err(Error::file("write", file.path()))?;
@@ -53,7 +60,7 @@ impl Kubectl {
     /// Applies the manifests in files, or in all files of directories.
     ///
     /// On the server's side, for large CRDs do not fit into the annotation that kubectl's own way needs.
-    pub(crate) fn apply_files(&self, what: &str, paths: &[PathBuf]) -> Result<()> {
+    pub fn apply_files(&self, what: &str, paths: &[PathBuf]) -> Result<()> {
         let paths: Vec<String> = paths
             .iter()
             .map(|path| format!("--filename={}", path.display()))
@@ -69,7 +76,7 @@ impl Kubectl {
     }
 
     /// Waits until a condition holds; `limit` in seconds.
-    pub(crate) fn wait(
+    pub fn wait(
         &self,
         what: &str,
         condition: &str,

@@ -11,7 +11,7 @@ pub mod dirs;
 pub mod error;
 pub mod https;
 pub mod images;
-mod kubectl;
+pub mod kubectl;
 pub mod node;
 pub mod parts;
 pub mod pki;

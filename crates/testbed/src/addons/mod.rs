@@ -6,7 +6,7 @@ use std::{path::Path, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use charts::vcluster_chart;
+pub use charts::{VCLUSTER_VERSION, vcluster_chart};
 
 use crate::{
     crds::CrdSet,
