@@ -20,7 +20,7 @@ use crate::dial::{DialError, Dialer};
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
 /// Pause between dials while a control plane comes up: its pods are ready, and no watch
 /// tells when its API is.
-const DIAL_AGAIN: Duration = Duration::from_secs(1);
+const DIAL_AGAIN: Duration = Duration::from_millis(250);
 
 /// A control plane that answered.
 pub struct Proved {
