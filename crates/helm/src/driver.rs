@@ -16,7 +16,7 @@ use crate::{
     classify::{Run, classify},
     digest::Sha256Digest,
     error::{Error, Result},
-    exec::{Ended, Finished, GRACE, Runner, WorkDir},
+    exec::{Ended, Finished, GRACE, Runner, WorkDir, locate},
     redact::Redactor,
     release::{CHART_DIGEST_LABEL, CHART_VERSION_LABEL, VALUES_HASH_LABEL},
     values::{helm_text, unprintable, values_hash},
@@ -43,7 +43,7 @@ pub enum ClusterAccess {
 /// Settings of the driver.
 #[derive(Debug, Clone)]
 pub struct HelmConfig {
-    /// The helm binary, version 4.3 or newer.
+    /// The helm binary, version 4.3 or newer: a path, or a name that `PATH` knows.
     pub binary: PathBuf,
     /// A folder of this driver alone; made if missing, and emptied of leftovers.
     pub work_dir: PathBuf,
@@ -141,7 +141,13 @@ impl Helm {
     /// # Errors
     /// [`Error::HelmMissing`], [`Error::HelmVersion`]; [`Error::Io`] for the folder, or
     /// when `InCluster` is asked for outside of a pod.
-    pub async fn new(config: HelmConfig) -> Result<Self> {
+    pub async fn new(mut config: HelmConfig) -> Result<Self> {
+        let path = std::env::var_os("PATH");
+        config.binary =
+            locate(&config.binary, path.as_deref()).map_err(|source| Error::HelmMissing {
+                path: config.binary.clone(),
+                source,
+            })?;
         let work_dir =
             WorkDir::open(&config.work_dir).map_err(Error::io("prepare helm's work folder"))?;
         let kubeconfig = match &config.cluster {

@@ -32,7 +32,7 @@ impl std::fmt::Display for Violation {
 #[non_exhaustive]
 pub enum Error {
     /// The helm binary is not there or cannot be started.
-    #[error("cannot start helm at {}: {source}; check --helm-binary", path.display())]
+    #[error("cannot start helm at {}: {source}; check --helm", path.display())]
     HelmMissing {
         /// Where it was looked for.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The helm binary has a version that this driver was not written for.
-    #[error("helm at {} is version {found}, but 4.x (4.3 or newer) is needed; check --helm-binary", path.display())]
+    #[error("helm at {} is version {found}, but 4.x (4.3 or newer) is needed; check --helm", path.display())]
     HelmVersion {
         /// The binary.
         path: PathBuf,
