@@ -67,7 +67,10 @@ impl Demo {
         let cluster = self.cluster()?;
         let kubectl = Kubectl::new(cluster.bins(), &cluster.kubeconfig());
 
-        let step = self.step(3, "the chart repository inside it (https, an authority of its own)");
+        let step = self.step(
+            3,
+            "the chart repository inside it (https, an authority of its own)",
+        );
         let image = in_cluster::load_images(&cluster, &programs)?;
         let repository = Repository::prepare(&cluster)?;
         repository.serve(&kubectl)?;
@@ -134,7 +137,8 @@ impl Demo {
         let began = Instant::now();
         let label = format!("[2/{STEPS}] a Kubernetes cluster of one node, named {NAME}");
         if let Ok(cluster) = NodeCluster::attach(NAME) {
-            self.progress.say(&format!("{label}: it is running already"));
+            self.progress
+                .say(&format!("{label}: it is running already"));
             return Ok(cluster);
         }
         self.progress.say(&format!("{label}: starting"));
@@ -172,12 +176,17 @@ impl Demo {
         let namespace = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         kubectl.apply("make the tenant's namespace", &namespace.to_string())?;
         let authority = repository.authority(NAMESPACE)?;
-        kubectl.apply("hand over the repository's authority", &authority.to_string())?;
+        kubectl.apply(
+            "hand over the repository's authority",
+            &authority.to_string(),
+        )?;
         let began = Instant::now();
         kubectl.apply_files("apply the ManagedCluster", &[path])?;
         watch(kubectl, |line| {
-            self.progress
-                .say(&format!("      {:>6.1} s  {line}", began.elapsed().as_secs_f32()));
+            self.progress.say(&format!(
+                "      {:>6.1} s  {line}",
+                began.elapsed().as_secs_f32()
+            ));
         })?;
         self.progress.say(&format!(
             "[5/{STEPS}] a tenant: proved ready {} after kubectl apply",
@@ -187,7 +196,10 @@ impl Demo {
     }
 
     fn inside(&self, cluster: &NodeCluster, kubectl: &Kubectl) -> Result<PathBuf> {
-        let step = self.step(6, "a pod inside the tenant, with the kubeconfig from Secret demo-kubeconfig");
+        let step = self.step(
+            6,
+            "a pod inside the tenant, with the kubeconfig from Secret demo-kubeconfig",
+        );
         let deadline = Instant::now() + REACH_LIMIT;
         let kubeconfig = loop {
             let kubeconfig = tenant::kubeconfig(cluster, kubectl, NAMESPACE, NAME)?;
@@ -248,8 +260,13 @@ impl Demo {
         ] {
             println!("  {line}");
         }
-        println!("  kubectl --kubeconfig {} get namespaces", kubeconfig.display());
-        println!("This cluster's network does not enforce NetworkPolicies: they are there, and without effect.");
+        println!(
+            "  kubectl --kubeconfig {} get namespaces",
+            kubeconfig.display()
+        );
+        println!(
+            "This cluster's network does not enforce NetworkPolicies: they are there, and without effect."
+        );
         println!("Stop: make demo-down");
         Ok(())
     }
@@ -267,7 +284,13 @@ fn watch(kubectl: &Kubectl, mut tell: impl FnMut(&str)) -> Result<()> {
     let limit = format!("--request-timeout={}s", READY_LIMIT.as_secs());
     let namespace = format!("--namespace={NAMESPACE}");
     let mut command = kubectl.command(&[
-        "get", "managedcluster", NAME, &namespace, "--watch", "--output=json", &limit,
+        "get",
+        "managedcluster",
+        NAME,
+        &namespace,
+        "--watch",
+        "--output=json",
+        &limit,
     ]);
     let mut child = command
         .stdin(Stdio::null())
@@ -279,7 +302,10 @@ fn watch(kubectl: &Kubectl, mut tell: impl FnMut(&str)) -> Result<()> {
     let mut ready = false;
     if let Some(stdout) = child.stdout.take() {
         let objects = serde_json::Deserializer::from_reader(BufReader::new(stdout));
-        for object in objects.into_iter::<Value>().map_while(std::result::Result::ok) {
+        for object in objects
+            .into_iter::<Value>()
+            .map_while(std::result::Result::ok)
+        {
             for (name, seen) in CONDITIONS.iter().zip(&mut seen) {
                 let Some((status, reason, message)) = condition(&object, name) else {
                     continue;
@@ -325,7 +351,11 @@ fn where_to_look() -> String {
     let Ok(cluster) = NodeCluster::attach(NAME) else {
         return "No cluster is left of it. `make demo` starts again where it can.".to_owned();
     };
-    let colour = if std::io::stderr().is_terminal() { "\x1b[1m" } else { "" };
+    let colour = if std::io::stderr().is_terminal() {
+        "\x1b[1m"
+    } else {
+        ""
+    };
     let plain = if colour.is_empty() { "" } else { "\x1b[0m" };
     format!(
         "{colour}What to look at:{plain}\n  \

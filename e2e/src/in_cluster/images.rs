@@ -10,8 +10,7 @@ const NOBODY: u32 = 65532;
 
 /// The operator, the helm that it runs, and the authorities that it trusts.
 pub fn operator(program: &Path, helm: &Path) -> Result<ImageSpec> {
-    let authorities =
-        fs::read_to_string(AUTHORITIES).map_err(Error::file("read", AUTHORITIES))?;
+    let authorities = fs::read_to_string(AUTHORITIES).map_err(Error::file("read", AUTHORITIES))?;
     Ok(ImageSpec::new(
         "docker.io/kubebyon/operator:dev",
         &["/usr/local/bin/kubebyon-operator"],

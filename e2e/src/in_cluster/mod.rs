@@ -12,7 +12,6 @@ use kubebyon_testbed::{
     images::build,
     kubectl::Kubectl,
 };
-use serde_json::json;
 
 /// How long a Deployment of the product may take to be available, in seconds.
 const AVAILABLE_LIMIT: u32 = 120;
@@ -54,28 +53,8 @@ pub fn load_images(cluster: &NodeCluster, programs: &Programs) -> Result<String>
 /// What the api-server refuses, or that the operator does not become ready.
 pub fn install_operator(kubectl: &Kubectl, content: &str) -> Result<()> {
     let overlay = repository().join("e2e/demo/operator").display().to_string();
-    kubectl.run(
-        "apply e2e/demo/operator",
-        &[
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            "-k",
-            &overlay,
-        ],
-    )?;
-    // The image's name stays the same when its content changes: this starts the new one, and only then.
-    let patch = json!({"spec": {"template": {"metadata": {"annotations": {"image-content": content}}}}});
-    kubectl.run(
-        "choose the operator's image",
-        &[
-            OPERATOR_NAMESPACE,
-            "patch",
-            OPERATOR,
-            "--patch",
-            &patch.to_string(),
-        ],
-    )?;
+    let objects = kubectl.run("read e2e/demo/operator", &["kustomize", &overlay])?;
+    kubectl.apply("deploy the operator", &objects.replace("@IMAGE@", content))?;
     rolled_out(kubectl, OPERATOR_NAMESPACE, OPERATOR)
 }
 
