@@ -44,6 +44,12 @@ e2e: testbed ## Walk a tenant's whole life on a real node (needs root).
 	@cargo build --locked --quiet -p kubebyon-operator
 	@KUBEBYON_JOURNEY=1 scripts/step "journey" cargo test --locked --quiet -p kubebyon-e2e --test journey -- --nocapture
 
+.PHONY: bench
+bench: testbed ## Measure it beside the same work by hand; writes docs/benchmarks.md (needs root, ten minutes).
+	@cargo build --locked --release --quiet -p kubebyon-operator
+	@scripts/step "bench" cargo run --locked --quiet -p kubebyon-e2e --bin bench -- \
+		--operator $(CARGO_TARGET_DIR)/release/kubebyon-operator --output docs/benchmarks.md $(BENCH_FLAGS)
+
 .PHONY: demo
 demo: bootstrap ## Bring up a cluster of its own and show the main job on it (needs root).
 	@scripts/demo up

@@ -10,9 +10,9 @@
 //! api-server, the controller manager that counts the pods, helm, and the chart.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::StreamExt;
@@ -42,9 +42,13 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+/// Images of this tag cannot be pulled: their pods wait in `ImagePullBackOff`.
+pub const UNPULLABLE: &str = "unpullable";
+
 /// The fake; its tasks end when it is dropped.
 pub struct ControlPlanes {
     address: SocketAddr,
+    authority: Arc<Authority>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -68,14 +72,28 @@ impl ControlPlanes {
         let acceptor = TlsAcceptor::from(Arc::new(server));
         let tasks = vec![
             tokio::spawn(serve(listener, acceptor)),
-            tokio::spawn(run_pods(client, authority)),
+            tokio::spawn(run_pods(client, authority.clone())),
         ];
-        Ok(Self { address, tasks })
+        Ok(Self {
+            address,
+            authority,
+            tasks,
+        })
     }
 
     /// Where every tenant answers: for the manager's `--tenant-dial-address`.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many different tenants were dialled since [`ControlPlanes::forget_dials`].
+    pub fn dialled(&self) -> usize {
+        locked(&self.authority.dialled).len()
+    }
+
+    /// Begins to count anew.
+    pub fn forget_dials(&self) {
+        locked(&self.authority.dialled).clear();
     }
 }
 
@@ -140,6 +158,13 @@ async fn run_pod(
     let Some(release) = pod.labels().get("release") else {
         return Ok(());
     };
+    if let Some(status) = pull_failure(pod) {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let parameters = PatchParams::default();
+        pods.patch_status(&pod.name_any(), &parameters, &Patch::Merge(&status))
+            .await?;
+        return Ok(());
+    }
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     for secret in [
         authority.kubeconfig_secret(release),
@@ -180,12 +205,36 @@ async fn run_pod(
     Ok(())
 }
 
+/// What a kubelet says of a pod with an image of tag [`UNPULLABLE`].
+fn pull_failure(pod: &Pod) -> Option<serde_json::Value> {
+    let spec = pod.spec.as_ref()?;
+    let container = spec.containers.iter().find(|container| {
+        let image = container.image.as_deref().unwrap_or_default();
+        image.ends_with(&format!(":{UNPULLABLE}"))
+    })?;
+    let message = format!(
+        "Back-off pulling image \"{}\": not found",
+        container.image.as_deref().unwrap_or_default()
+    );
+    Some(
+        json!({"status": {"phase": "Pending", "containerStatuses": [{
+            "name": container.name, "image": container.image, "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ImagePullBackOff", "message": message}},
+        }]}}),
+    )
+}
+
 /// One certificate authority for all fake tenants, and a certificate for any name.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     client_certificate: String,
     client_key: String,
     served: Mutex<HashMap<String, Arc<CertifiedKey>>>,
+    dialled: Mutex<HashSet<String>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Authority {
@@ -213,6 +262,7 @@ impl Authority {
             client_key: key.serialize_pem(),
             issuer,
             served: Mutex::default(),
+            dialled: Mutex::default(),
         }
     }
 
@@ -270,7 +320,8 @@ impl Authority {
 impl ResolvesServerCert for Authority {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?.to_owned();
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        locked(&self.dialled).insert(name.clone());
+        let mut served = locked(&self.served);
         if let Some(known) = served.get(&name) {
             return Some(known.clone());
         }

@@ -90,12 +90,19 @@ impl Host {
 
     /// Options of a manager on this host; `extra` are further flags.
     pub fn options(&self, extra: &[&str]) -> Options {
+        let name = "kubebyon-operator".to_owned();
+        let arguments = std::iter::once(name).chain(self.arguments(extra));
+        Options::try_parse_from(arguments).expect("options")
+    }
+
+    /// The same as arguments, for a manager that is a process of its own.
+    pub fn arguments(&self, extra: &[&str]) -> Vec<String> {
         let work = tempfile::Builder::new()
             .prefix("manager-")
             .tempdir_in(self.scratch.path())
             .expect("a folder")
             .keep();
-        let mut arguments: Vec<String> = vec!["kubebyon-operator".to_owned()];
+        let mut arguments = Vec::new();
         let repository = format!("file://{}", self.charts.display());
         for (flag, value) in [
             ("kubeconfig", self.kubeconfig.display().to_string()),
@@ -114,7 +121,7 @@ impl Host {
             arguments.push(format!("--{flag}={value}"));
         }
         arguments.extend(extra.iter().map(|&argument| argument.to_owned()));
-        Options::try_parse_from(arguments).expect("options")
+        arguments
     }
 
     /// Starts a manager.

@@ -60,15 +60,19 @@ pub struct HelmConfig {
 impl HelmConfig {
     /// Defaults: as many processes as cores, five minutes, ten revisions.
     pub fn new(binary: PathBuf, work_dir: PathBuf, cluster: ClusterAccess) -> Self {
-        let concurrency = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             binary,
             work_dir,
             cluster,
-            concurrency,
+            concurrency: Self::default_concurrency(),
             timeout: Duration::from_mins(5),
             history_max: 10,
         }
+    }
+
+    /// How many helm processes run at once unless somebody says otherwise: one a core.
+    pub fn default_concurrency() -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
     }
 }
 

@@ -1,0 +1,227 @@
+//! The table.
+
+use std::{fmt, fs};
+
+use super::{Options, audit::Requests, fleet::Figures};
+
+/// What Flux's helm-controller took for 100 releases of this chart on such a machine, in
+/// another run: nobody measures it again here.
+const FLUX_SECONDS: f64 = 47.5;
+
+/// Everything that was measured, as Markdown.
+pub struct Report {
+    clusters: u16,
+    rest_seconds: u64,
+    machine: String,
+    fleet: Figures,
+}
+
+impl Report {
+    /// Puts it together.
+    pub(super) fn new(options: &Options, fleet: Figures) -> Self {
+        Self {
+            clusters: options.clusters,
+            rest_seconds: options.rest_seconds,
+            machine: machine(),
+            fleet,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.head(out)?;
+        writeln!(out, "| what | measured | target |\n|---|---|---|")?;
+        self.creation(out)?;
+        self.restart(out)?;
+        self.rest(out)?;
+        self.how(out)?;
+        self.requests(out)
+    }
+}
+
+impl Report {
+    fn head(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "# Benchmarks\n\nWritten by `make bench`, on {}. Absolute times are that machine's; the ratios \
+             were taken side by side in one run, and are what to compare.\n",
+            self.machine
+        )
+    }
+
+    fn creation(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (clusters, made) = (f64::from(self.clusters), &self.fleet.made);
+        let each = made.seconds / clusters;
+        let alone = f64::midpoint(self.fleet.alone[0], self.fleet.alone[1]);
+        #[expect(clippy::cast_precision_loss)]
+        let per_cluster = |count: u64| count as f64 / clusters;
+        writeln!(
+            out,
+            "| {} clusters at once, from apply until all are ready | {:.1} s, {:.1} clusters/s | |",
+            self.clusters,
+            made.seconds,
+            1.0 / each
+        )?;
+        writeln!(
+            out,
+            "| the same number of releases by helm alone, {} at a time (before: {:.1} s, after: {:.1} s) | {:.1} s | |",
+            self.fleet.helm_concurrency,
+            self.fleet.alone[0] * clusters,
+            self.fleet.alone[1] * clusters,
+            alone * clusters
+        )?;
+        writeln!(
+            out,
+            "| clusters beside helm alone | **{:.2}** | 1.15 or less |",
+            each / alone
+        )?;
+        writeln!(
+            out,
+            "| beside Flux's helm-controller 1.4.0, {FLUX_SECONDS} s for 100 in another run on such a machine | **{:.2}** | 0.8 or less |",
+            each * 100.0 / FLUX_SECONDS
+        )?;
+        writeln!(
+            out,
+            "| helm runs for {} clusters | {} | {} |",
+            self.clusters, made.helm_runs, self.clusters
+        )?;
+        writeln!(
+            out,
+            "| the operator's requests a cluster, watches and Lease left out (its own counter, with them: {:.1}) | {:.1} | |",
+            per_cluster(made.counted_requests),
+            per_cluster(made.requests.total())
+        )?;
+        writeln!(
+            out,
+            "| of these, writes | {:.1} | |\n| helm's requests a cluster | {:.1} | |",
+            per_cluster(made.requests.writes),
+            per_cluster(made.requests.impersonated)
+        )?;
+        writeln!(
+            out,
+            "| CPU of the operator a cluster (helm's: {:.2} s) | {:.3} s | |",
+            made.usage.helm_cpu_seconds / clusters,
+            made.usage.cpu_seconds / clusters
+        )?;
+        let peak = made.usage.peak_mib.max(self.fleet.rest.peak_mib);
+        writeln!(
+            out,
+            "| most memory of the operator with {} clusters (all helm children together: {:.0} MiB) | **{peak:.1} MiB** | 64 MiB or less (Flux: 123 MB) |",
+            self.clusters, made.helm_peak_mib
+        )
+    }
+
+    fn restart(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let restart = &self.fleet.restart;
+        writeln!(
+            out,
+            "| restart over {} converged clusters, until each was proved again | **{:.2} s** | 5 s or less |",
+            self.clusters, restart.seconds
+        )?;
+        writeln!(
+            out,
+            "| the restart's helm runs; writes | {}; {} | 0; 0 |",
+            restart.helm_runs, restart.requests.writes
+        )?;
+        writeln!(
+            out,
+            "| the restart's reconciles; requests; CPU; memory | {}; {}; {:.2} s; {:.1} MiB | |",
+            restart.reconciles,
+            restart.requests.total(),
+            restart.usage.cpu_seconds,
+            restart.usage.peak_mib
+        )
+    }
+
+    fn rest(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rest = &self.fleet.rest;
+        let programs = if rest.child_faults == 0 { "0" } else { "some" };
+        writeln!(
+            out,
+            "| {} clusters at rest for {} s: writes; programs run | **{}; {programs}** | 0; 0 |",
+            self.clusters, self.rest_seconds, rest.requests.writes
+        )?;
+        writeln!(
+            out,
+            "| meanwhile: reads; begun watches; renewals of the Lease; CPU of the operator | {}; {}; {}; {:.2} s | |",
+            rest.requests.total(),
+            rest.requests.watches,
+            rest.requests.lease_writes,
+            rest.cpu_seconds
+        )
+    }
+
+    fn how(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "\n## How\n\n\
+             The api-server, etcd, the controller manager, helm and the vCluster chart are real; there are no nodes. \
+             A fake marks the tenants' pods as running and answers for their APIs (`e2e/src/control_planes.rs`), so \
+             what is measured is the operator, helm and the api-server, and not how long a control plane takes to start.\n\n\
+             - The operator is the release build, a process of its own, under its own ServiceAccount.\n\
+             - Helm alone is a shell loop (`xargs -P {}`) with the operator's binary, arguments (`{}`), environment, chart, \
+             values and impersonation, recorded from a run that the operator made, in namespaces made beforehand like the \
+             operator's. Half of its releases run before the operator's clusters and half after, on the same api-server. \
+             It waits for nothing else; the operator also makes the namespaces, proves each API by TLS, publishes \
+             kubeconfigs and keeps status.\n\
+             - Requests and writes are the api-server's audit log, by user. Memory is the kernel's high-water mark of the \
+             process, CPU its own times; that no program was run is read from the page faults of its children.\n\
+             - A restart is over when the fake has been dialled for each tenant, which is the last thing that a reconcile \
+             with nothing to do asks for.",
+            self.fleet.helm_concurrency, self.fleet.helm_flags
+        )
+    }
+
+    fn requests(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = [
+            (&self.fleet.made.requests, f64::from(self.clusters)),
+            (&self.fleet.restart.requests, f64::from(self.clusters)),
+        ];
+        writeln!(
+            out,
+            "\n## The operator's requests a cluster\n\n| request | creation | restart |\n|---|---|---|"
+        )?;
+        let mut names: Vec<&String> = columns
+            .iter()
+            .flat_map(|(requests, _)| requests.own.keys())
+            .collect();
+        let total = |name: &String| -> u64 {
+            columns
+                .iter()
+                .map(|(requests, _)| count(requests, name))
+                .sum()
+        };
+        names.sort_by(|a, b| total(b).cmp(&total(a)).then(a.cmp(b)));
+        names.dedup();
+        for name in names {
+            write!(out, "| {name} |")?;
+            for (requests, clusters) in columns {
+                #[expect(clippy::cast_precision_loss)]
+                let each = count(requests, name) as f64 / clusters;
+                write!(out, " {each:.2} |")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+fn count(requests: &Requests, name: &str) -> u64 {
+    requests.own.get(name).copied().unwrap_or_default()
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let value = |text: String, key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key));
+        line.and_then(|line| line.split(':').nth(1))
+            .map(|value| value.trim().to_owned())
+    };
+    let model = value(read("/proc/cpuinfo"), "model name").unwrap_or("an unknown CPU".to_owned());
+    let memory = value(read("/proc/meminfo"), "MemTotal")
+        .and_then(|text| text.split(' ').next()?.parse::<u64>().ok())
+        .unwrap_or_default();
+    format!("{cores} cores ({model}), {} GiB", memory >> 20)
+}

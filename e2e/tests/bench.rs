@@ -1,0 +1,30 @@
+//! Whether `make bench` still runs. How fast anything is, no test says: machines differ.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use kubebyon_e2e::bench::{Options, run};
+use kubebyon_testbed::process::testbed_program;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quick_bench_fills_its_table() {
+    let testbed = testbed_program().unwrap();
+    let operator: PathBuf = testbed.parent().unwrap().join("kubebyon-operator");
+    assert!(
+        operator.exists(),
+        "{} is missing: cargo build -p kubebyon-operator",
+        operator.display()
+    );
+    let operator = format!("--operator={}", operator.display());
+    let options = Options::try_parse_from(["bench", "--quick", &operator]).unwrap();
+    let report = run(options).await.to_string();
+    for row in [
+        "| 5 clusters at once",
+        "| clusters beside helm alone | **",
+        "| the restart's helm runs; writes | 0; 0 |",
+        "| 5 clusters at rest for 5 s: writes; programs run | **0; 0** |",
+        "| create namespaces | 1.00 |",
+    ] {
+        assert!(report.contains(row), "{row} is missing in:\n{report}");
+    }
+}
