@@ -8,12 +8,16 @@
 //!   about it.
 //! - [`host_namespace`]: the namespace of a tenant on the host cluster, and what keeps it apart
 //!   from the others.
+//! - [`exposure`]: what is public, under which names, whoever carries the traffic.
+//! - [`gateway_api`]: the same as objects of Gateway API.
 //! - [`kubeconfig`] and [`argo_cd`]: how a tenant's access is handed out.
 
 pub mod argo_cd;
+pub mod exposure;
+pub mod gateway_api;
 pub mod host_namespace;
 pub mod kubeconfig;
 pub mod metadata;
 pub mod values;
 
-pub use metadata::Cluster;
+pub use metadata::{Cluster, Entrance};

@@ -1,8 +1,8 @@
-//! What every object that is made for a ManagedCluster carries.
+//! What every object that is made for a ManagedCluster or a PublicAccess carries.
 
 use std::collections::BTreeMap;
 
-use kubebyon_api::{ManagedCluster, labels};
+use kubebyon_api::{ManagedCluster, PublicAccess, labels};
 use kubebyon_k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kubebyon_k8s::kube::Resource;
 
@@ -73,6 +73,62 @@ impl Cluster {
             // The cluster's deletion waits for a finalizer of ours, not for its Secrets.
             block_owner_deletion: Some(false),
         }
+    }
+
+    /// Metadata of an object in `namespace`.
+    pub(crate) fn meta(&self, namespace: &str, name: impl Into<String>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(self.labels()),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+/// Which PublicAccess an object is made for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entrance {
+    /// Namespace of the PublicAccess.
+    pub namespace: String,
+    /// Name of the PublicAccess.
+    pub name: String,
+    /// Uid of the PublicAccess: objects of an earlier one of the same name are not ours.
+    pub uid: String,
+}
+
+impl Entrance {
+    /// The identity of `access`; none before the api-server has given it a uid.
+    pub fn of(access: &PublicAccess) -> Option<Self> {
+        let meta = &access.metadata;
+        Some(Self {
+            namespace: meta.namespace.clone()?,
+            name: meta.name.clone()?,
+            uid: meta.uid.clone()?,
+        })
+    }
+
+    /// `namespace/name`: what the annotations of adoption and release say, and a name for people.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The labels of every object made for this PublicAccess.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        [
+            (labels::MANAGED_BY, labels::MANAGER),
+            (labels::PUBLIC_ACCESS_NAMESPACE, &self.namespace),
+            (labels::PUBLIC_ACCESS_NAME, &self.name),
+            (labels::PUBLIC_ACCESS_UID, &self.uid),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+    }
+
+    /// Selects every object made for this PublicAccess.
+    pub fn selector(&self) -> String {
+        format!("{}={}", labels::PUBLIC_ACCESS_UID, self.uid)
     }
 
     /// Metadata of an object in `namespace`.
