@@ -87,8 +87,10 @@ pub mod vcluster {
     pub const MANAGED_BY: &str = "vcluster.loft.sh/managed-by";
     /// On what the syncer made on the host: the namespace inside the tenant.
     pub const NAMESPACE: &str = "vcluster.loft.sh/namespace";
-    /// On what the chart made: always `vcluster`.
+    /// On what the chart made: one of [`APPS`].
     pub const APP: &str = "app";
+    /// The control plane, and an etcd of its own.
+    pub const APPS: [&str; 2] = ["vcluster", "vcluster-etcd"];
     /// On what the chart made: the name of the release.
     pub const RELEASE: &str = "release";
 }

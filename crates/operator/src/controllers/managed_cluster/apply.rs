@@ -32,6 +32,7 @@ use super::{
     deletion::what_is_left,
     error::{Error, Halt},
     observe::Observed,
+    stores::Stores,
 };
 use crate::watches::cached;
 
@@ -257,6 +258,39 @@ impl Context {
             .namespaced(live.as_deref(), role_binding)
             .await
             .map_err(Error::api("apply the release's RoleBinding"))?;
+        Ok(())
+    }
+
+    /// Takes the fence down, and then the claim off, in a namespace that is somebody
+    /// else's to keep.
+    pub async fn give_back(&self, identity: &Cluster, namespace: &Namespace) -> Result<(), Halt> {
+        let name = namespace.name_any();
+        let Stores {
+            network_policies,
+            resource_quotas,
+            limit_ranges,
+            role_bindings,
+            service_accounts,
+            ..
+        } = &self.stores;
+        self.prune(network_policies, identity, &name, |_| false)
+            .await?;
+        self.prune(resource_quotas, identity, &name, |_| false)
+            .await?;
+        self.prune(limit_ranges, identity, &name, |_| false).await?;
+        self.prune(role_bindings, identity, &name, |_| false)
+            .await?;
+        self.prune(service_accounts, identity, &name, |_| false)
+            .await?;
+        let mut bare = Namespace::default();
+        bare.metadata.name = Some(name.clone());
+        bare.metadata.uid.clone_from(&namespace.metadata.uid);
+        // To apply none of our fields is to remove all of them.
+        let parameters = PatchParams::apply(self.applier.manager()).force();
+        Api::<Namespace>::all(self.client.clone())
+            .patch(&name, &parameters, &Patch::Apply(&bare))
+            .await
+            .map_err(Error::api("give the host namespace back"))?;
         Ok(())
     }
 

@@ -58,7 +58,7 @@ impl Attempts {
     /// Remembers a failure, and says when to try again.
     pub fn failed(&self, uid: &str, of: &str, error: &Error) -> Halt {
         let backoff = self.backoff.failed(uid.to_owned());
-        let pause = if error.is_terminal() {
+        let pause = if error.is_terminal() && !error.is_mended_outside() {
             jittered(STALLED_PAUSE)
         } else {
             backoff

@@ -155,7 +155,8 @@ fn trouble(pod: &Pod) -> Option<Halt> {
     } else {
         Reason::Unschedulable
     };
-    Some(Halt::wait(reason, format!("pod {name}: {why}")))
+    let message = format!("pod {name}: {why}");
+    Some(Error::Pod { reason, message }.into())
 }
 
 fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Halt> {
@@ -168,13 +169,11 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Halt> {
         _ => return None,
     };
     let message = waiting.message.clone().unwrap_or_default();
-    Some(Halt::wait(
-        reason,
-        format!(
-            "pod {pod}, container {}, image {}: {message}; see: kubectl describe pod -n {}",
-            container.name,
-            container.image,
-            pod.replace('/', " ")
-        ),
-    ))
+    let message = format!(
+        "pod {pod}, container {}, image {}: {message}; see: kubectl describe pod -n {}",
+        container.name,
+        container.image,
+        pod.replace('/', " ")
+    );
+    Some(Error::Pod { reason, message }.into())
 }

@@ -156,9 +156,13 @@ async fn stages(
             what: "an impersonating client",
             message: error.to_string(),
         })?;
-        if namespace.metadata.deletion_timestamp.is_none() {
+        let history =
+            observe::history_now(&context.client, &observed.host_namespace, &observed.release)
+                .await?;
+        // A release of somebody else's, with all that it keeps, stays where it is.
+        if namespace.metadata.deletion_timestamp.is_none() && !observe::is_foreign(&history) {
             context.guard(identity, cluster, observed).await?;
-            uninstall(context, &tenant, observed).await?;
+            uninstall(context, &tenant, observed, &history).await?;
             *stage = Stage::SyncedObjects;
             remove_synced(&tenant, observed).await?;
             *stage = Stage::Volumes;
@@ -172,16 +176,24 @@ async fn stages(
     *stage = Stage::Namespace;
     match ours {
         Some(namespace) if cluster.spec.deletion_policy == DeletionPolicy::Delete => {
-            remove_namespace(&namespaces, &namespace).await
+            if namespace.annotations().contains_key(labels::CREATED_BY_US) {
+                remove_namespace(&namespaces, &namespace).await
+            } else {
+                context.give_back(identity, &namespace).await
+            }
         }
         // Kept, and still claimed: the same namespace/name may have it again.
         Some(_) | None => Ok(()),
     }
 }
 
-async fn uninstall(context: &Context, tenant: &Client, observed: &Observed) -> Result<(), Halt> {
+async fn uninstall(
+    context: &Context,
+    tenant: &Client,
+    observed: &Observed,
+    history: &ReleaseHistory,
+) -> Result<(), Halt> {
     let namespace = observed.host_namespace.as_str();
-    let history = observe::history_now(&context.client, namespace, &observed.release).await?;
     if history.latest().is_some() {
         let run_as = ServiceAccount {
             namespace: namespace.to_owned(),
@@ -196,7 +208,7 @@ async fn uninstall(context: &Context, tenant: &Client, observed: &Observed) -> R
         if let Err(error) = context.run_uninstall(&request).await {
             // A record that helm cannot use must not keep the tenant alive.
             tracing::warn!(%error, "helm uninstall failed; removing the release's objects by their label");
-            remove_release_by_label(tenant, observed, &history).await?;
+            remove_release_by_label(tenant, observed, history).await?;
         }
     }
     let workload = format!("{}={}", labels::vcluster::RELEASE, observed.release);
@@ -267,9 +279,6 @@ async fn remove_volumes(tenant: &Client, observed: &Observed) -> Result<(), Halt
 }
 
 async fn remove_namespace(api: &Api<Namespace>, namespace: &Namespace) -> Result<(), Halt> {
-    if !namespace.annotations().contains_key(labels::CREATED_BY_US) {
-        return Ok(());
-    }
     if namespace.metadata.deletion_timestamp.is_none() {
         delete(
             api,

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use kubebyon_api::labels;
 use kubebyon_helm::Revision;
 use kubebyon_k8s::{
     k8s_openapi::{
@@ -223,11 +224,19 @@ fn parse(manifest: &str) -> Vec<Object> {
     #[derive(Deserialize)]
     struct Meta {
         name: String,
+        #[serde(default)]
+        labels: HashMap<String, String>,
     }
+    // The watches select by this label.
+    let watched = |meta: &Meta| {
+        meta.labels
+            .get(labels::vcluster::APP)
+            .is_some_and(|app| labels::vcluster::APPS.contains(&app.as_str()))
+    };
     let documents: Vec<Option<Value>> = serde_saphyr::from_multiple(manifest).unwrap_or_default();
     let objects = documents.into_iter().flatten().filter_map(|content| {
         let head = Head::deserialize(&content).ok()?;
-        (head.kind != Kind::Unwatched).then_some(Object {
+        (head.kind != Kind::Unwatched && watched(&head.metadata)).then_some(Object {
             kind: head.kind,
             name: head.metadata.name,
             content,

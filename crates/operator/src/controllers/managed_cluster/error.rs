@@ -7,7 +7,7 @@ use kubebyon_api::{
     conditions::ConditionType,
     types::{FieldError, VersionStepError},
 };
-use kubebyon_k8s::kube;
+use kubebyon_k8s::kube::{self, core::Status};
 use kubebyon_render::values::{ValuesError, policy::Refusal};
 
 use crate::dial::DialError;
@@ -131,7 +131,7 @@ pub enum Error {
     Helm(#[from] kubebyon_helm::Error),
     /// The store of the tenant cannot grow.
     #[error(
-        "spec.controlPlane.storage.size: volume claim {claim} cannot grow to {size}: {message}"
+        "spec.controlPlane.storage.size: volume claim {claim} cannot grow to {size}: {message}; the tenant runs on with what it has, ask the host admin to set allowVolumeExpansion on the claim's StorageClass"
     )]
     StorageExpansionRefused {
         /// The claim.
@@ -154,6 +154,24 @@ pub enum Error {
         /// What is wrong, without contents.
         message: String,
     },
+    /// A pod of the control plane cannot run, and its node says why.
+    #[error("{message}")]
+    Pod {
+        /// What keeps it.
+        reason: Reason,
+        /// The pod, the node's or the scheduler's words, and where to look.
+        message: String,
+    },
+    /// A release of the wanted name is somebody else's.
+    #[error(
+        "namespace {namespace} holds a Helm release {release} that the operator did not make; take another spec.hostNamespace, or let its owner run: helm uninstall {release} -n {namespace}"
+    )]
+    ForeignRelease {
+        /// The host namespace.
+        namespace: String,
+        /// The release.
+        release: String,
+    },
     /// An object of the wanted name is somebody else's.
     #[error("{kind} {namespace}/{name} exists and was not made for this cluster; {remedy}")]
     NotOwned {
@@ -172,7 +190,7 @@ pub enum Error {
     )]
     ArgoCdNotConfigured,
     /// The api-server refused a request.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {}", words(source))]
     Api {
         /// What was tried.
         what: &'static str,
@@ -223,25 +241,69 @@ impl Error {
             }
             Self::Dial(_) => Reason::ControlPlaneUnreachable,
             Self::PkiInvalid { .. } => Reason::KubeconfigInvalid,
+            Self::Pod { reason, .. } => *reason,
+            Self::ForeignRelease { .. } => Reason::ForeignRelease,
             Self::NotOwned { .. } => Reason::NotOwned,
             Self::ArgoCdNotConfigured => Reason::ArgoCDNotConfigured,
             Self::Api {
                 source: kube::Error::Api(status),
                 ..
-            } if status.code == 403 => Reason::Forbidden,
+            } => refusal(status),
             Self::Api { .. } => Reason::ApiServerError,
             Self::Internal { .. } => Reason::InternalError,
         }
     }
 
-    /// Whether another try cannot help: only a change of the spec, or of something that
-    /// is watched, can.
+    /// Whether only a change can help: of the spec, or of what the message names.
     pub fn is_terminal(&self) -> bool {
         match self {
-            Self::Helm(error) => error.is_terminal(),
-            Self::NamespaceTerminating { .. } | Self::Dial(_) | Self::Api { .. } => false,
+            Self::Helm(error) => error.is_terminal() || self.is_mended_outside(),
+            Self::NamespaceTerminating { .. } | Self::Dial(_) | Self::Pod { .. } => false,
+            Self::Api { .. } => self.is_mended_outside(),
             _ => true,
         }
+    }
+
+    /// Whether the change that can help may come from where nothing is watched, so that
+    /// to try again now and then is all that can be done.
+    pub fn is_mended_outside(&self) -> bool {
+        matches!(
+            self.reason(),
+            Reason::Forbidden
+                | Reason::QuotaExceeded
+                | Reason::ForeignRelease
+                | Reason::ChartUnauthorized
+                | Reason::StorageExpansionRefused
+        ) || matches!(
+            self,
+            Self::Helm(
+                kubebyon_helm::Error::AdmissionRefused { .. }
+                    | kubebyon_helm::Error::KindNotServed { .. }
+            )
+        )
+    }
+}
+
+/// What the client said, once: its own words hold the api-server's answer twice.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if refusal(status) == Reason::Forbidden => format!(
+            "{}; let the host admin grant that, or compare the operator's ClusterRole with the one of its version",
+            status.message
+        ),
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
+/// Of the refusals of the api-server, only some are about rights.
+fn refusal(status: &Status) -> Reason {
+    let says = |words: &str| status.message.contains(words);
+    match status.code {
+        403 if says("because it is being terminated") => Reason::NamespaceTerminating,
+        403 if says("exceeded quota") => Reason::QuotaExceeded,
+        403 => Reason::Forbidden,
+        _ => Reason::ApiServerError,
     }
 }
 

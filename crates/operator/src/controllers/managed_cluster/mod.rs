@@ -307,8 +307,10 @@ async fn find(
         (Ok(_), Err(error)) => Outcome::Halted(Halt::Failed(error)),
         (Err(_), _) => Outcome::NotTried,
     };
-    let serving =
-        namespace.is_ok() && (observed.workload.is_some() || matches!(released, Outcome::Done(_)));
+    // What serves under a foreign release is not ours to hand out.
+    let serving = namespace.is_ok()
+        && !observe::is_foreign(&observed.history)
+        && (observed.workload.is_some() || matches!(released, Outcome::Done(_)));
     let (proved, published) = if serving {
         let proof = control_plane::prove(
             &context.client,

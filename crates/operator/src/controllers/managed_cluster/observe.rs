@@ -7,7 +7,7 @@ use kubebyon_api::{
     managed_cluster::{ValuesSource, ValuesSourceKind},
     names,
 };
-use kubebyon_helm::ReleaseHistory;
+use kubebyon_helm::{ReleaseHistory, Revision};
 use kubebyon_k8s::{
     k8s_openapi::api::{
         apps::v1::{Deployment, StatefulSet},
@@ -158,6 +158,17 @@ impl Observed {
                 && pod.labels().get(labels::vcluster::RELEASE) == Some(&self.release)
         })
     }
+}
+
+/// Whether the release was made by somebody else: no revision carries a label of ours.
+/// That a claimed namespace was empty before is nothing that anybody promised.
+pub fn is_foreign(history: &ReleaseHistory) -> bool {
+    let unmarked = |revision: &Revision| {
+        revision.values_hash.is_none()
+            && revision.chart_digest.is_none()
+            && revision.chart_version.is_none()
+    };
+    !history.revisions().is_empty() && history.revisions().iter().all(unmarked)
 }
 
 fn is_revision_of(secret: &PartialObjectMeta<Secret>, release: &str) -> bool {

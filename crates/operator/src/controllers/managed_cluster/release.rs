@@ -1,11 +1,12 @@
 //! The tenant's Helm release: as the spec asks, and no run of helm when it is so already.
 
+mod storage;
+
 use std::time::Duration;
 
 use kubebyon_api::{
     ManagedCluster, Reason,
     managed_cluster::{BackingStoreType, NodeMode, ReleaseStatus},
-    types::Quantity,
 };
 use kubebyon_helm::{
     Action, ReleaseHistory, ServiceAccount, Sha256Digest, Uninstall, Upgrade, WaitFor,
@@ -15,26 +16,23 @@ use kubebyon_helm::{
 use kubebyon_k8s::{
     k8s_openapi::{
         ByteString,
-        api::core::v1::{PersistentVolumeClaim, Secret},
+        api::core::v1::{Secret, Service},
         jiff::Timestamp,
     },
-    kube::{
-        self, Api,
-        api::{DeleteParams, ListParams, Patch, PatchParams},
-    },
+    kube::{self, Api, Client, api::DeleteParams},
 };
 use kubebyon_render::{
     Cluster,
     host_namespace::RELEASE_SERVICE_ACCOUNT,
     values::{PLATFORM_SECRET, Tenant, UserValues, vcluster},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Context, announce,
     drift::{self, Drift},
     error::{Error, Halt},
-    observe::{self, Observed, Workload},
+    observe::{self, Observed},
     validate::Validated,
 };
 use crate::client::impersonate;
@@ -177,6 +175,13 @@ async fn advance(
     for _ in 0..MAX_STEPS {
         // A watch may be behind; helm is too costly, and a restart of a tenant too rude, for that.
         let history = observe::history_now(&context.client, namespace, &observed.release).await?;
+        if observe::is_foreign(&history) {
+            return Err(Error::ForeignRelease {
+                namespace: namespace.to_owned(),
+                release: observed.release.clone(),
+            }
+            .into());
+        }
         let action = plan::plan(
             &history,
             &desired,
@@ -215,17 +220,21 @@ async fn advance(
                         announcement(cluster, observed, &action, drift.as_deref());
                     announce(context, cluster, observed, reason, message).await;
                 }
-                grow_storage(context, cluster, observed).await?;
+                if !first {
+                    storage::grow_claims(context, cluster, observed).await?;
+                }
+                let retried = action == Action::Upgrade(Why::Retry);
                 let upgrade = Upgrade {
                     release: &observed.release,
                     namespace,
                     chart: &chart,
                     values: &wanted.values,
                     run_as: Some(&run_as),
-                    force_conflicts: drift.is_some(),
+                    // What a repair that failed left undone is no drift any more.
+                    force_conflicts: drift.is_some() || retried,
                     wait: WaitFor::Hooks,
                 };
-                context.run_upgrade(&upgrade).await.map_err(Error::from)?;
+                upgrade_or_replace(context, cluster, observed, &upgrade).await?;
                 context.manifests.repaired(namespace, drift.as_ref());
                 let history =
                     observe::history_now(&context.client, namespace, &observed.release).await?;
@@ -478,101 +487,89 @@ async fn secret_text(
         })
 }
 
-/// Volume claims cannot grow through a StatefulSet's template, which is immutable: the
-/// claims are grown by hand, and the StatefulSet is made anew around its running pods.
-async fn grow_storage(
+/// Upgrades; an object that cannot become what the chart wants of it in place is taken
+/// away first, which its pods and volumes survive.
+async fn upgrade_or_replace(
     context: &Context,
     cluster: &ManagedCluster,
     observed: &Observed,
+    upgrade: &Upgrade<'_>,
 ) -> Result<(), Halt> {
-    let Some(Workload::StatefulSet(set)) = &observed.workload else {
-        return Ok(());
+    let error = match context.run_upgrade(upgrade).await {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
     };
-    let size = cluster
-        .spec
-        .control_plane
-        .storage
-        .size()
-        .map_err(Error::from)?;
-    let namespace = observed.host_namespace.as_str();
-    let templates = set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.volume_claim_templates.as_ref());
-    let stored = templates.into_iter().flatten().find_map(requested);
-    if stored
-        .as_deref()
-        .is_none_or(|stored| same_quantity(stored, &size))
-    {
-        return Ok(());
-    }
-    let tenant =
-        impersonate(&context.client, namespace, RELEASE_SERVICE_ACCOUNT).map_err(|error| {
-            Error::Internal {
-                what: "an impersonating client",
-                message: error.to_string(),
-            }
-        })?;
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(tenant.clone(), namespace);
-    let prefix = format!("data-{}-", observed.release);
-    let found = claims
-        .list(&ListParams::default())
-        .await
-        .map_err(Error::api("list the tenant's volume claims"))?;
-    for claim in found.items {
-        let name = claim.metadata.name.clone().unwrap_or_default();
-        let own = name
-            .strip_prefix(&prefix)
-            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-        if !own || requested(&claim).is_some_and(|stored| same_quantity(&stored, &size)) {
-            continue;
-        }
-        let patch = json!({"spec": {"resources": {"requests": {"storage": size.as_str()}}}});
-        match claims
-            .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
+    let replaced = match &error {
+        kubebyon_helm::Error::ObjectInvalid { object, message }
+            if message.contains("Duplicate value") =>
         {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 403 || status.code == 422 => {
-                return Err(Error::StorageExpansionRefused {
-                    claim: name,
-                    size: size.to_string(),
-                    message: status.message.clone(),
-                }
-                .into());
-            }
-            Err(source) => {
-                return Err(Error::Api {
-                    what: "grow a volume claim",
-                    source,
-                }
-                .into());
-            }
+            service_with_a_foreign_port(context, observed, object).await?
         }
+        kubebyon_helm::Error::ImmutableField { object, .. } => {
+            storage::replace_stateful_set(context, cluster, observed, object).await?
+        }
+        _ => false,
+    };
+    if !replaced {
+        return Err(Error::from(error).into());
     }
-    let sets: Api<kubebyon_k8s::k8s_openapi::api::apps::v1::StatefulSet> =
-        Api::namespaced(tenant, namespace);
-    match sets
-        .delete(&observed.release, &DeleteParams::orphan())
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+    context.run_upgrade(upgrade).await.map_err(Error::from)?;
+    Ok(())
+}
+
+/// Ports of a Service are merged by their number: one that somebody moved stands beside
+/// the one that the chart wants, under the same name, and no apply gets rid of it.
+async fn service_with_a_foreign_port(
+    context: &Context,
+    observed: &Observed,
+    object: &str,
+) -> Result<bool, Error> {
+    let Some(name) = named("Service", object).filter(|name| *name == observed.release) else {
+        return Ok(false);
+    };
+    let services: Api<Service> =
+        Api::namespaced(tenant(context, observed)?, &observed.host_namespace);
+    match services.delete(name, &DeleteParams::background()).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
         Err(source) => Err(Error::Api {
-            what: "replace the StatefulSet to grow its volumes",
+            what: "replace a Service whose ports somebody changed",
             source,
-        }
-        .into()),
+        }),
     }
 }
 
-fn requested(claim: &PersistentVolumeClaim) -> Option<String> {
-    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
-    requests.get("storage").map(|quantity| quantity.0.clone())
+/// The name in `Kind "name"` or `Kind.group "name"`.
+fn named<'a>(kind: &str, object: &'a str) -> Option<&'a str> {
+    let (found, name) = object.split_once(" \"")?;
+    let found = found.split_once('.').map_or(found, |(kind, _)| kind);
+    (found == kind).then(|| name.strip_suffix('"')).flatten()
 }
 
-fn same_quantity(stored: &str, wanted: &Quantity) -> bool {
-    stored
-        .parse::<Quantity>()
-        .is_ok_and(|stored| stored.units() == wanted.units())
+/// A client with the rights of the release alone.
+fn tenant(context: &Context, observed: &Observed) -> Result<Client, Error> {
+    impersonate(
+        &context.client,
+        &observed.host_namespace,
+        RELEASE_SERVICE_ACCOUNT,
+    )
+    .map_err(|error| Error::Internal {
+        what: "an impersonating client",
+        message: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_known_by_kind_with_or_without_group() {
+        assert_eq!(named("Service", "Service \"demo\""), Some("demo"));
+        assert_eq!(
+            named("StatefulSet", "StatefulSet.apps \"demo\""),
+            Some("demo")
+        );
+        assert_eq!(named("Service", "StatefulSet.apps \"demo\""), None);
+    }
 }

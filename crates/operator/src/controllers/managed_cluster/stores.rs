@@ -58,7 +58,7 @@ pub struct Stores {
 }
 
 const OURS: &str = "app.kubernetes.io/managed-by=kubebyon";
-const CHARTS: &str = "app=vcluster";
+const CHARTS: &str = "app in (vcluster, vcluster-etcd)";
 
 impl Stores {
     /// Begins to watch. The stream names each cluster that an event concerns; the stores
@@ -184,10 +184,12 @@ where
 }
 
 fn is_of_interest(secret: &PartialObjectMeta<Secret>) -> bool {
-    let labels = secret.labels();
-    let has = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
+    let found = secret.labels();
+    let has = |key: &str, value: &str| found.get(key).is_some_and(|label| label == value);
     has("owner", "helm")
-        || has(labels::vcluster::APP, "vcluster")
+        || found
+            .get(labels::vcluster::APP)
+            .is_some_and(|app| labels::vcluster::APPS.contains(&app.as_str()))
         || has(labels::MANAGED_BY, labels::MANAGER)
 }
 
