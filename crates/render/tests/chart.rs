@@ -42,6 +42,10 @@ fn release(spec: Value, user: &str) -> Value {
         name: "demo".to_owned(),
         uid: "11111111-2222-3333-4444-555555555555".to_owned(),
     };
+    let hostname = "demo.clusters.example.com".parse().unwrap();
+    let sans = ["demo.clusters.example.com", "*.clusters.example.com"]
+        .map(|name| name.parse().unwrap())
+        .into();
     let tenant = Tenant {
         cluster: &cluster,
         spec: &spec,
@@ -49,9 +53,8 @@ fn release(spec: Value, user: &str) -> Value {
         kubernetes_version: Some("1.36.3"),
         default_image: "ghcr.io/loft-sh/vcluster-oss",
         public: Some(Public {
-            hostname: "demo.clusters.example.com",
-            retiring: &[],
-            domain: "clusters.example.com",
+            hostname: &hostname,
+            sans: &sans,
         }),
         data_source: Some("postgres://u:p@db.example.com/tenant"),
     };

@@ -17,6 +17,7 @@ use kubebyon_k8s::k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kubebyon_k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::Cluster;
+use crate::gateway_api::ROUTES_LABEL;
 use network::Reach;
 
 /// Name of the ServiceAccount that Helm runs as, in each host namespace, and of its RoleBinding.
@@ -67,6 +68,21 @@ pub struct Objects {
     pub service_account: ServiceAccount,
     /// What Helm may do.
     pub role_binding: RoleBinding,
+}
+
+impl Objects {
+    /// The same for a tenant with a public name: routes of the namespace may attach to the Gateways
+    /// of a PublicAccess.
+    #[must_use]
+    pub fn with_routes(mut self) -> Self {
+        let (key, value) = ROUTES_LABEL;
+        self.namespace
+            .metadata
+            .labels
+            .get_or_insert_default()
+            .insert(key.to_owned(), value.to_owned());
+        self
+    }
 }
 
 impl HostNamespace<'_> {
@@ -163,6 +179,23 @@ mod tests {
             objects.role_binding
         ));
         assert_eq!((objects.resource_quota, objects.limit_range), (None, None));
+    }
+
+    #[test]
+    fn routes_attach_only_where_that_is_asked_for() {
+        let label = |objects: Objects| {
+            objects
+                .namespace
+                .metadata
+                .labels
+                .unwrap()
+                .remove(labels::ROUTES)
+        };
+        assert_eq!(label(namespace(Origin::Created)), None);
+        assert_eq!(
+            label(namespace(Origin::Created).with_routes()).as_deref(),
+            Some(labels::ROUTES_ALLOWED)
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use kubebyon_api::managed_cluster::{
     BackingStoreType, ControlPlane, ManagedClusterSpec, NodeMode, Placement, Storage,
 };
+use kubebyon_api::types::{HostPattern, Hostname};
 use kubebyon_k8s::k8s_openapi::api::core::v1::ResourceRequirements;
 use serde_json::{Map, Value, json};
 
@@ -37,12 +38,10 @@ pub struct Tenant<'a> {
 /// The public names of a tenant's API.
 #[derive(Clone, Copy, Debug)]
 pub struct Public<'a> {
-    /// The name that is, or is to be, in the kubeconfig.
-    pub hostname: &'a str,
-    /// Names that still have to work, such as the one before.
-    pub retiring: &'a [String],
-    /// Domain of the PublicAccess: any name below it needs no restart later.
-    pub domain: &'a str,
+    /// The name that the tenant's own nodes dial.
+    pub hostname: &'a Hostname,
+    /// The names in its certificate: see [`crate::exposure::certificate`].
+    pub sans: &'a BTreeSet<HostPattern>,
 }
 
 /// Whether the control plane needs the licensed build of vCluster: the tenant's own nodes and
@@ -198,9 +197,7 @@ fn subject_alt_names(tenant: &Tenant<'_>) -> BTreeSet<String> {
     let mut names = BTreeSet::from([tenant.cluster.service_dns_name(tenant.host_namespace)]);
     names.extend(tenant.spec.control_plane.extra_sans.iter().cloned());
     if let Some(public) = tenant.public {
-        names.insert(public.hostname.to_owned());
-        names.insert(format!("*.{}", public.domain));
-        names.extend(public.retiring.iter().cloned());
+        names.extend(public.sans.iter().map(ToString::to_string));
     }
     names
 }

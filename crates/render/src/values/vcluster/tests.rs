@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use kubebyon_api::managed_cluster::{
     BackingStore, DeployedEtcd, ExternalDatabase, Image, PrivateNodes, Service, ServiceType,
 };
@@ -48,11 +50,26 @@ fn private() -> ManagedClusterSpec {
     spec
 }
 
-const PUBLIC: Public<'static> = Public {
-    hostname: "demo-0a1b2c3d.clusters.example.com",
-    retiring: &[],
-    domain: "clusters.example.com",
-};
+static HOSTNAME: LazyLock<Hostname> =
+    LazyLock::new(|| "demo-0a1b2c3d.clusters.example.com".parse().unwrap());
+
+fn sans(more: &[&str]) -> BTreeSet<HostPattern> {
+    [
+        "demo-0a1b2c3d.clusters.example.com",
+        "*.clusters.example.com",
+    ]
+    .iter()
+    .chain(more)
+    .map(|name| name.parse().unwrap())
+    .collect()
+}
+
+fn public(sans: &BTreeSet<HostPattern>) -> Public<'_> {
+    Public {
+        hostname: &HOSTNAME,
+        sans,
+    }
+}
 
 #[test]
 fn defaults() {
@@ -101,12 +118,9 @@ fn public_name() {
         type_: ServiceType::LoadBalancer,
     };
     let cluster = example();
-    let retiring = ["old.example.com".to_owned()];
+    let sans = sans(&["old.example.com"]);
     let public = Tenant {
-        public: Some(Public {
-            retiring: &retiring,
-            ..PUBLIC
-        }),
+        public: Some(public(&sans)),
         ..tenant(&cluster, &spec)
     };
     insta::assert_json_snapshot!(vcluster(&public, UserValues::default()).unwrap());
@@ -116,8 +130,9 @@ fn public_name() {
 fn private_nodes() {
     let spec = private();
     let cluster = example();
+    let sans = sans(&[]);
     let private = Tenant {
-        public: Some(PUBLIC),
+        public: Some(public(&sans)),
         ..tenant(&cluster, &spec)
     };
     insta::assert_json_snapshot!(vcluster(&private, UserValues::default()).unwrap());
@@ -189,9 +204,10 @@ fn the_operators_keys_are_those_that_authors_may_not_set() {
         runtime_class_name: Some("x".to_owned()),
     };
     let cluster = example();
+    let sans = sans(&[]);
     let all = vcluster(
         &Tenant {
-            public: Some(PUBLIC),
+            public: Some(public(&sans)),
             ..tenant(&cluster, &spec)
         },
         UserValues::default(),
