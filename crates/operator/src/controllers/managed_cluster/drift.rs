@@ -234,8 +234,11 @@ fn parse(manifest: &str) -> Vec<Object> {
             .is_some_and(|app| labels::vcluster::APPS.contains(&app.as_str()))
     };
     let documents: Vec<Option<Value>> = serde_saphyr::from_multiple(manifest).unwrap_or_default();
-    let objects = documents.into_iter().flatten().filter_map(|content| {
+    let objects = documents.into_iter().flatten().filter_map(|mut content| {
         let head = Head::deserialize(&content).ok()?;
+        if head.kind == Kind::Service {
+            leave_any_node_port(&mut content);
+        }
         (head.kind != Kind::Unwatched && watched(&head.metadata)).then_some(Object {
             kind: head.kind,
             name: head.metadata.name,
@@ -243,6 +246,16 @@ fn parse(manifest: &str) -> Vec<Object> {
         })
     });
     objects.collect()
+}
+
+/// The chart writes a node port of 0 where any will do, and the api-server then picks one.
+fn leave_any_node_port(service: &mut Value) {
+    let ports = service.pointer_mut("/spec/ports");
+    for port in ports.and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(port) = port.as_object_mut() {
+            port.retain(|key, value| key != "nodePort" || value.as_i64() != Some(0));
+        }
+    }
 }
 
 /// By what the watches hold.
@@ -331,5 +344,36 @@ impl Object {
         let live = serde_json::to_value(live).ok()?;
         difference(&live, &self.content)
             .map(|path| format!("{:?} {}: {path}", self.kind, self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(node_port: u16) -> Object {
+        let manifest = format!(
+            "kind: Service\nmetadata:\n  name: demo\n  labels:\n    app: {}\nspec:\n  type: LoadBalancer\n  ports:\n  \
+             - port: 443\n    nodePort: {node_port}\n",
+            labels::vcluster::APPS[0]
+        );
+        parse(&manifest).remove(0)
+    }
+
+    fn with_port(node_port: u16) -> Value {
+        serde_json::json!({
+            "kind": "Service",
+            "metadata": {"name": "demo", "labels": {"app": labels::vcluster::APPS[0]}},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 443, "nodePort": node_port}]},
+        })
+    }
+
+    #[test]
+    fn the_port_that_the_server_picked_is_no_drift_but_another_than_the_asked_one_is() {
+        assert_eq!(service(0).against(Some(&with_port(31234))), None);
+        assert_eq!(
+            service(30443).against(Some(&with_port(31234))).as_deref(),
+            Some("Service demo: spec.ports.0.nodePort")
+        );
     }
 }
