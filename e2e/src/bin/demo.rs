@@ -313,7 +313,7 @@ fn watch(kubectl: &Kubectl, mut tell: impl FnMut(&str)) -> Result<()> {
                 let now = Some((status.clone(), reason.clone()));
                 if *seen != now {
                     let message: String = message.chars().take(MESSAGE_WIDTH).collect();
-                    tell(&format!("{name:<22} {status:<8} {reason:<22} {message}"));
+                    tell(&format!("{name:<22} {status:<8} {reason:<24} {message}"));
                     *seen = now;
                 }
                 ready |= *name == "Ready" && status == "True";
