@@ -9,5 +9,6 @@ pub mod controllers;
 pub mod dial;
 pub mod leader;
 pub mod manager;
+pub mod served;
 pub mod telemetry;
 pub mod watches;

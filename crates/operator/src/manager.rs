@@ -11,14 +11,14 @@ use kubebyon_k8s::kube::{
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 
 use crate::{
     admin::{self, Readiness},
     client,
     config::Options,
-    controllers::managed_cluster,
+    controllers::{managed_cluster, public_access},
     leader::{self, LeaseError, LeaseOptions},
     telemetry::metrics::Metrics,
 };
@@ -155,14 +155,7 @@ async fn lead(
     info!(kubernetes = %version.git_version, namespace = %options.namespace, identity = %options.identity, "the host's api-server answers");
     // A candidate is ready too: it could lead at any moment.
     readiness.set(true);
-    let lease = LeaseOptions {
-        name: options.lease_name.clone(),
-        namespace: options.namespace.clone(),
-        identity: format!("{}_{:08x}", options.identity, rand::random::<u32>()),
-        duration: options.lease_duration,
-        renew_deadline: options.lease_duration * 2 / 3,
-        retry: options.lease_duration / 7,
-    };
+    let lease = lease(&options);
     let Some(held) = leader::acquire(client.clone(), lease, &stop).await else {
         return Ok(());
     };
@@ -170,6 +163,14 @@ async fn lead(
     let drain = options.drain_timeout;
     let end_work = CancellationToken::new();
     let end_lease = CancellationToken::new();
+    let entrances = {
+        let (client, options, end_work) = (client.clone(), options.clone(), end_work.clone());
+        let metrics = metrics.clone();
+        async move {
+            public_access::run(client, &options, metrics, end_work).await;
+            Ok(())
+        }
+    };
     let parts = managed_cluster::Parts {
         client,
         options,
@@ -178,12 +179,16 @@ async fn lead(
         chart_ca,
         metrics: metrics.clone(),
     };
-    let mut controllers = tokio::spawn(managed_cluster::run(parts, end_work.clone()));
+    let clusters = managed_cluster::run(parts, end_work.clone());
+    // Should this future be dropped, its tasks must not act on without their fence.
+    let mut controllers = AbortOnDropHandle::new(tokio::spawn(async move {
+        tokio::try_join!(clusters, entrances).map(drop)
+    }));
     let keep = {
         let end_lease = end_lease.clone();
         async move { held.keep(&end_lease).await }
     };
-    let mut keeper = tokio::spawn(keep);
+    let mut keeper = AbortOnDropHandle::new(tokio::spawn(keep));
     let ended = tokio::select! {
         lost = &mut keeper => Err(lost?),
         ended = &mut controllers => Ok(ended?),
@@ -206,9 +211,9 @@ async fn lead(
     metrics.leader.set(0);
     match ended {
         Err(lost) => {
-            // First the fence: no helm of ours may outlive the Lease.
-            runner.kill_all().await;
+            // First the fence: neither a request nor a helm of ours may outlive the Lease.
             controllers.abort();
+            runner.kill_all().await;
             match lost {
                 Err(lost) => {
                     error!(error = %lost, "the lease is lost; exiting at once");
@@ -229,6 +234,17 @@ async fn lead(
                 Err(message) => Err(ManagerError::Options(message)),
             }
         }
+    }
+}
+
+fn lease(options: &Options) -> LeaseOptions {
+    LeaseOptions {
+        name: options.lease_name.clone(),
+        namespace: options.namespace.clone(),
+        identity: format!("{}_{:08x}", options.identity, rand::random::<u32>()),
+        duration: options.lease_duration,
+        renew_deadline: options.lease_duration * 2 / 3,
+        retry: options.lease_duration / 7,
     }
 }
 

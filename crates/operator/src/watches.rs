@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt};
 use kubebyon_k8s::{
     k8s_openapi::NamespaceResourceScope,
     kube::{
-        Api, Client, Resource, ResourceExt,
+        self, Api, Client, Resource, ResourceExt,
         core::PartialObjectMeta,
         runtime::{
             WatchStreamExt,
@@ -127,6 +127,13 @@ where
     touched.flat_map(move |item| {
         let refs = match item {
             Ok(object) => map(&object),
+            // An API that is not installed yet is asked for again and again.
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                if status.code == 404 =>
+            {
+                tracing::debug!(message = %status.message, "nothing to watch yet");
+                Vec::new()
+            }
             Err(error) => {
                 tracing::warn!(%error, "a watch failed; it is taken up again");
                 Vec::new()

@@ -3,3 +3,4 @@
 //! (writes), `report` (status).
 
 pub mod managed_cluster;
+pub mod public_access;

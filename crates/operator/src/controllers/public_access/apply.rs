@@ -1,0 +1,271 @@
+//! What is written: Gateways, the platform's routes, the marks of protection, the status.
+
+use kubebyon_api::{
+    PublicAccess, PublicAccessStatus, labels, names::GatewayName, public_access::GatewayRole,
+};
+use kubebyon_k8s::{
+    gateway_api::{gateways::Gateway, httproutes::HttpRoute},
+    k8s_openapi::{NamespaceResourceScope, api::core::v1::ConfigMap},
+    kube::{
+        self, Api, Resource, ResourceExt,
+        api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+        runtime::reflector::ObjectRef,
+    },
+};
+use kubebyon_render::{
+    Entrance,
+    exposure::Exposure,
+    gateway_api::{Layout, gateways::Gateways},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{Context, error::Error, report};
+
+impl Context {
+    /// Applies everything that `access` asks for, removes what it asks for no more, and
+    /// gives the Gateways as they are.
+    pub async fn apply_entrance(
+        &self,
+        layout: &Layout,
+        exposure: &Exposure,
+        gateways: &Gateways,
+    ) -> Result<report::Gateways, Error> {
+        // The marks first: from its first moment a Gateway is nobody else's to attach to.
+        let marks = layout.protected_gateways(gateways, &self.operator_namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.operator_namespace);
+        for mark in &marks {
+            let known = api.get_metadata_opt(&mark.name_any()).await;
+            if known
+                .map_err(Error::api("read a mark of a Gateway"))?
+                .is_some()
+            {
+                continue;
+            }
+            match api.create(&PostParams::default(), mark).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(source) => {
+                    return Err(Error::Api {
+                        what: "mark a Gateway as ours",
+                        source,
+                    });
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for (role, gateway) in gateways.iter() {
+            let live = self.stores.gateways.get(&ObjectRef::from_obj(gateway));
+            if let Some(live) = &live {
+                self.remove_foreign_listeners(live, gateway).await?;
+            }
+            self.applier
+                .namespaced(live.as_deref(), gateway.clone())
+                .await
+                .map_err(Error::api("apply a Gateway"))?;
+            found.push((
+                GatewayRole::from(role),
+                live.map_or_else(|| gateway.clone(), |live| (*live).clone()),
+            ));
+        }
+        let routes: Vec<HttpRoute> = exposure
+            .site
+            .iter()
+            .flat_map(|site| layout.site_routes(site))
+            .collect();
+        for route in &routes {
+            let live = self.stores.http_routes.get(&ObjectRef::from_obj(route));
+            self.applier
+                .namespaced(live.as_deref(), route.clone())
+                .await
+                .map_err(Error::api("apply an HTTPRoute"))?;
+        }
+        let owner = layout.owner();
+        let wanted = |name: &GatewayName| routes.iter().any(|route| is_at(route, name));
+        self.prune(&self.stores.http_routes.state(), owner, wanted)
+            .await?;
+        let wanted = |name: &GatewayName| gateways.iter().any(|(_, gateway)| is_at(gateway, name));
+        self.prune(&self.stores.gateways.state(), owner, wanted)
+            .await?;
+        Ok(found)
+    }
+
+    /// Listeners are a list by name, of which an apply leaves alone what others added. The
+    /// Gateways are ours whole: what we did not ask for goes.
+    async fn remove_foreign_listeners(
+        &self,
+        live: &Gateway,
+        wanted: &Gateway,
+    ) -> Result<(), Error> {
+        let ours = |name: &str| {
+            wanted
+                .spec
+                .listeners
+                .iter()
+                .any(|listener| listener.name == name)
+        };
+        if live
+            .spec
+            .listeners
+            .iter()
+            .all(|listener| ours(&listener.name))
+        {
+            return Ok(());
+        }
+        let namespace = live.metadata.namespace.clone().unwrap_or_default();
+        let api: Api<Gateway> = Api::namespaced(self.client.clone(), &namespace);
+        let patch = json!({
+            "metadata": {"resourceVersion": live.metadata.resource_version},
+            "spec": {"listeners": wanted.spec.listeners},
+        });
+        let parameters = PatchParams {
+            field_manager: Some(self.applier.manager().to_owned()),
+            ..PatchParams::default()
+        };
+        match api
+            .patch(&live.name_any(), &parameters, &Patch::Merge(&patch))
+            .await
+        {
+            Ok(_) => Ok(()),
+            // It changed or went since; the watch tells, and it is looked at again.
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+            Err(source) => Err(Error::Api {
+                what: "remove a listener that is not ours",
+                source,
+            }),
+        }
+    }
+
+    /// Removes everything that was made for `access`.
+    pub async fn remove_entrance(&self, access: &PublicAccess) -> Result<(), Error> {
+        let Some(owner) = Entrance::of(access) else {
+            return Ok(());
+        };
+        self.prune(&self.stores.http_routes.state(), &owner, |_| false)
+            .await?;
+        self.prune(&self.stores.gateways.state(), &owner, |_| false)
+            .await?;
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.operator_namespace);
+        let marks = api
+            .list_metadata(&ListParams::default().labels(&owner.selector()))
+            .await;
+        for mark in marks
+            .map_err(Error::api("list the marks of Gateways"))?
+            .items
+        {
+            delete_exactly(&api, &mark).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what carries our uid and is not wanted any more.
+    async fn prune<K>(
+        &self,
+        objects: &[std::sync::Arc<K>],
+        owner: &Entrance,
+        wanted: impl Fn(&GatewayName) -> bool,
+    ) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        for object in objects {
+            let at = GatewayName {
+                namespace: object.namespace().unwrap_or_default(),
+                name: object.name_any(),
+            };
+            if object.labels().get(labels::PUBLIC_ACCESS_UID) == Some(&owner.uid) && !wanted(&at) {
+                delete_exactly(
+                    &Api::<K>::namespaced(self.client.clone(), &at.namespace),
+                    &**object,
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds or removes our finalizer, on exactly the object that was looked at.
+    pub async fn set_finalizer(&self, access: &PublicAccess, present: bool) -> Result<(), Error> {
+        let api: Api<PublicAccess> = Api::namespaced(self.client.clone(), access.namespace_str());
+        let mut finalizers = access.finalizers().to_vec();
+        finalizers.retain(|finalizer| finalizer != labels::PUBLIC_ACCESS_FINALIZER);
+        if present {
+            finalizers.push(labels::PUBLIC_ACCESS_FINALIZER.to_owned());
+        }
+        let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": access.metadata.resource_version}});
+        match api
+            .patch_metadata(
+                access.name_str(),
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            )
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 && !present => Ok(()),
+            Err(source) => Err(Error::Api {
+                what: "set the finalizer",
+                source,
+            }),
+        }
+    }
+
+    /// Writes the status, as this controller's own full set.
+    pub async fn write_status(
+        &self,
+        access: &PublicAccess,
+        status: &PublicAccessStatus,
+    ) -> Result<(), Error> {
+        let api: Api<PublicAccess> = Api::namespaced(self.client.clone(), access.namespace_str());
+        let body = json!({
+            "apiVersion": PublicAccess::api_version(&()),
+            "kind": PublicAccess::kind(&()),
+            "metadata": {"name": access.name_str(), "namespace": access.namespace_str(), "uid": access.metadata.uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(self.applier.manager()).force();
+        match api
+            .patch_status(access.name_str(), &parameters, &Patch::Apply(&body))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(response)) if response.code == 404 || response.code == 409 => {
+                Ok(())
+            }
+            Err(source) => Err(Error::Api {
+                what: "write the status",
+                source,
+            }),
+        }
+    }
+}
+
+fn is_at<K: ResourceExt>(object: &K, at: &GatewayName) -> bool {
+    object.name_any() == at.name && object.namespace().as_deref() == Some(at.namespace.as_str())
+}
+
+async fn delete_exactly<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+    M: ResourceExt,
+{
+    let preconditions = Preconditions {
+        uid: object.uid(),
+        resource_version: None,
+    };
+    let parameters = DeleteParams {
+        preconditions: Some(preconditions),
+        ..DeleteParams::background()
+    };
+    match api.delete(&object.name_any(), &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(source) => Err(Error::Api {
+            what: "remove an object that is no longer wanted",
+            source,
+        }),
+    }
+}
