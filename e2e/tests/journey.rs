@@ -108,6 +108,11 @@ impl Journey {
             json!(self.repository.digest),
             "the digest of what was pulled"
         );
+        assert_eq!(
+            self.status("/release/revision"),
+            json!(1),
+            "one run of helm made it"
+        );
         self.done("kubectl reaches it from this machine by the published kubeconfig");
     }
 
