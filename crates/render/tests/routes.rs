@@ -220,9 +220,13 @@ fn only_the_operator_attaches_to_its_gateways() {
         // The same name elsewhere, which is where a parent without namespace is, is another Gateway.
         attempt(kind, &json!({"name": "public-gateway"})).unwrap();
     }
-    // Nor by the backdoor of a change.
+    changes_are_no_way_around(&cluster, &ours);
+}
+
+/// A route named `before` was there before the policy had anything to protect.
+fn changes_are_no_way_around(cluster: &ApiCluster, ours: &Value) {
     kubectl(
-        &cluster,
+        cluster,
         "",
         &CREATE,
         &[foreign("TLSRoute", "tame", &json!({"name": "mine"}))],
@@ -239,7 +243,7 @@ fn only_the_operator_attaches_to_its_gateways() {
         "-p",
         &patch,
     ];
-    let error = kubectl(&cluster, "", &patch_spec, &[]).unwrap_err();
+    let error = kubectl(cluster, "", &patch_spec, &[]).unwrap_err();
     assert!(error.contains("remove that parent"), "{error}");
     let patch_ours = [
         "-n",
@@ -251,11 +255,11 @@ fn only_the_operator_attaches_to_its_gateways() {
         "-p",
         "{\"spec\": {\"hostnames\": [\"evil.example.com\"]}}",
     ];
-    assert!(kubectl(&cluster, "", &patch_ours, &[]).is_err());
+    assert!(kubectl(cluster, "", &patch_ours, &[]).is_err());
 
     // A route from before keeps its metadata free, may detach, and may go.
     kubectl(
-        &cluster,
+        cluster,
         "",
         &["-n", "elsewhere", "label", PLURAL, "before", "a=b"],
         &[],
@@ -271,9 +275,9 @@ fn only_the_operator_attaches_to_its_gateways() {
         "-p",
         "{\"spec\": {\"parentRefs\": [{\"name\": \"mine\"}]}}",
     ];
-    kubectl(&cluster, "", &detach, &[]).unwrap();
+    kubectl(cluster, "", &detach, &[]).unwrap();
     kubectl(
-        &cluster,
+        cluster,
         "",
         &["-n", "elsewhere", "delete", PLURAL, "before"],
         &[],

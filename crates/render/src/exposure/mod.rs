@@ -1,7 +1,7 @@
 //! What is public, whoever carries the traffic.
 //!
-//! Nothing here knows of gateways: these are the values that a provider renders. [`gateway_api`]
-//! (crate::gateway_api) is one of them.
+//! Nothing here knows of gateways: these are the values that a provider renders. One provider is
+//! [`crate::gateway_api`].
 //!
 //! - [`TenantApi`]: one tenant's API. Its TLS is the tenant's own and is passed through by SNI, so
 //!   no entrance ever holds a tenant's key.
