@@ -1,9 +1,10 @@
 //! `make bench`: what the product costs, beside the same work without it, in one run.
 
-mod audit;
+pub mod audit;
 mod fleet;
 mod helm_alone;
-mod process;
+mod node;
+pub mod process;
 mod report;
 
 use std::{path::PathBuf, time::Duration};
@@ -27,7 +28,19 @@ pub struct Options {
     #[arg(long, default_value_t = 120)]
     pub rest_seconds: u64,
 
-    /// Five clusters and a short rest: whether it runs at all, not how fast.
+    /// Runs of each side of the comparison by hand, on a real node.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u8).range(1..=50))]
+    pub runs: u8,
+
+    /// Leaves out what needs a real node, and so root.
+    #[arg(long)]
+    pub without_node: bool,
+
+    /// Leaves out everything but what needs a real node.
+    #[arg(long, conflicts_with = "without_node")]
+    pub node_only: bool,
+
+    /// Five clusters, a short rest, and no node: whether it runs at all, not how fast.
     #[arg(long)]
     pub quick: bool,
 
@@ -49,6 +62,7 @@ impl Options {
         if self.quick {
             self.clusters = 5;
             self.rest_seconds = 5;
+            self.without_node = true;
         }
         self
     }
@@ -64,8 +78,19 @@ impl Options {
 /// When a part of it fails: half a table would be taken for a whole one.
 pub async fn run(options: Options) -> Report {
     let options = options.sized();
-    let fleet = fleet::measure(&options).await;
-    Report::new(&options, fleet)
+    let fleet = if options.node_only {
+        None
+    } else {
+        Some(fleet::measure(&options).await)
+    };
+    let node = if options.without_node {
+        None
+    } else {
+        let options = options.clone();
+        let measured = tokio::task::spawn_blocking(move || node::measure(&options)).await;
+        Some(measured.expect("a thread").expect("a node"))
+    };
+    Report::new(&options, fleet, node)
 }
 
 /// A line about what is going on, for whoever waits.

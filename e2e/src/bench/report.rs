@@ -2,7 +2,12 @@
 
 use std::{fmt, fs};
 
-use super::{Options, audit::Requests, fleet::Figures};
+use super::{
+    Options,
+    audit::Requests,
+    fleet::Figures,
+    node::{Pairs, median},
+};
 
 /// What Flux's helm-controller took for 100 releases of this chart on such a machine, in
 /// another run: nobody measures it again here.
@@ -10,50 +15,110 @@ const FLUX_SECONDS: f64 = 47.5;
 
 /// Everything that was measured, as Markdown.
 pub struct Report {
+    machine: String,
+    fleet: Option<Fleet>,
+    node: Option<Pairs>,
+}
+
+/// What was measured without nodes, and of how much.
+struct Fleet {
     clusters: u16,
     rest_seconds: u64,
-    machine: String,
-    fleet: Figures,
+    figures: Figures,
 }
 
 impl Report {
     /// Puts it together.
-    pub(super) fn new(options: &Options, fleet: Figures) -> Self {
+    pub(super) fn new(options: &Options, fleet: Option<Figures>, node: Option<Pairs>) -> Self {
         Self {
-            clusters: options.clusters,
-            rest_seconds: options.rest_seconds,
             machine: machine(),
-            fleet,
+            fleet: fleet.map(|fleet| Fleet {
+                clusters: options.clusters,
+                rest_seconds: options.rest_seconds,
+                figures: fleet,
+            }),
+            node,
         }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.head(out)?;
-        writeln!(out, "| what | measured | target |\n|---|---|---|")?;
-        self.creation(out)?;
-        self.restart(out)?;
-        self.rest(out)?;
-        self.how(out)?;
-        self.requests(out)
-    }
-}
-
-impl Report {
-    fn head(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
             "# Benchmarks\n\nWritten by `make bench`, on {}. Absolute times are that machine's; the ratios \
              were taken side by side in one run, and are what to compare.\n",
             self.machine
-        )
+        )?;
+        writeln!(out, "| what | measured | target |\n|---|---|---|")?;
+        if let Some(node) = &self.node {
+            pairs(out, node)?;
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.creation(out)?;
+            fleet.restart(out)?;
+            fleet.rest(out)?;
+        }
+        writeln!(out, "\n## How")?;
+        if let Some(node) = &self.node {
+            how_pairs(out, node)?;
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.how(out)?;
+            fleet.requests(out)?;
+        }
+        Ok(())
     }
+}
 
+fn pairs(out: &mut fmt::Formatter<'_>, node: &Pairs) -> fmt::Result {
+    let (operator, by_hand) = (median(&node.operator), median(&node.by_hand));
+    let ratios: Vec<f64> = node
+        .operator
+        .iter()
+        .zip(&node.by_hand)
+        .map(|(operator, by_hand)| operator / by_hand)
+        .collect();
+    writeln!(
+        out,
+        "| one cluster on a real node, from apply until it is proved ready (median of {}) | {operator:.2} s | |",
+        node.operator.len()
+    )?;
+    writeln!(
+        out,
+        "| the same steps by hand (median of {}) | {by_hand:.2} s | |",
+        node.by_hand.len()
+    )?;
+    writeln!(
+        out,
+        "| apply beside by hand (median of the pairs' ratios: {:.2}) | **{:.2}** | 1.05 or less |",
+        median(&ratios),
+        operator / by_hand
+    )
+}
+
+fn how_pairs(out: &mut fmt::Formatter<'_>, node: &Pairs) -> fmt::Result {
+    let list = |seconds: &[f64]| {
+        let texts: Vec<String> = seconds.iter().map(|one| format!("{one:.2}")).collect();
+        texts.join(", ")
+    };
+    writeln!(
+        out,
+        "\nOn a real node (kubelet, containerd, the real vCluster, images present), the two sides take turns. The \
+         operator's time is `kubectl apply` and `kubectl wait --for=condition=Ready`. By hand it is `helm upgrade \
+         --install` of the same chart with the values of a release that the operator made, in a namespace made \
+         beforehand, then asking the tenant's `/readyz` every 100 ms until it answers, its certificate not verified. \
+         Seconds of the operator: {}; by hand: {}.",
+        list(&node.operator),
+        list(&node.by_hand)
+    )
+}
+
+impl Fleet {
     fn creation(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (clusters, made) = (f64::from(self.clusters), &self.fleet.made);
+        let (clusters, made) = (f64::from(self.clusters), &self.figures.made);
         let each = made.seconds / clusters;
-        let alone = f64::midpoint(self.fleet.alone[0], self.fleet.alone[1]);
+        let alone = f64::midpoint(self.figures.alone[0], self.figures.alone[1]);
         #[expect(clippy::cast_precision_loss)]
         let per_cluster = |count: u64| count as f64 / clusters;
         writeln!(
@@ -66,9 +131,9 @@ impl Report {
         writeln!(
             out,
             "| the same number of releases by helm alone, {} at a time (before: {:.1} s, after: {:.1} s) | {:.1} s | |",
-            self.fleet.helm_concurrency,
-            self.fleet.alone[0] * clusters,
-            self.fleet.alone[1] * clusters,
+            self.figures.helm_concurrency,
+            self.figures.alone[0] * clusters,
+            self.figures.alone[1] * clusters,
             alone * clusters
         )?;
         writeln!(
@@ -104,7 +169,7 @@ impl Report {
             made.usage.helm_cpu_seconds / clusters,
             made.usage.cpu_seconds / clusters
         )?;
-        let peak = made.usage.peak_mib.max(self.fleet.rest.peak_mib);
+        let peak = made.usage.peak_mib.max(self.figures.rest.peak_mib);
         writeln!(
             out,
             "| most memory of the operator with {} clusters (all helm children together: {:.0} MiB) | **{peak:.1} MiB** | 64 MiB or less (Flux: 123 MB) |",
@@ -113,7 +178,7 @@ impl Report {
     }
 
     fn restart(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let restart = &self.fleet.restart;
+        let restart = &self.figures.restart;
         writeln!(
             out,
             "| restart over {} converged clusters, until each was proved again | **{:.2} s** | 5 s or less |",
@@ -135,7 +200,7 @@ impl Report {
     }
 
     fn rest(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rest = &self.fleet.rest;
+        let rest = &self.figures.rest;
         let programs = if rest.child_faults == 0 { "0" } else { "some" };
         writeln!(
             out,
@@ -155,8 +220,7 @@ impl Report {
     fn how(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
-            "\n## How\n\n\
-             The api-server, etcd, the controller manager, helm and the vCluster chart are real; there are no nodes. \
+            "\nThe clusters at once need no node: the api-server, etcd, the controller manager, helm and the vCluster chart are real. \
              A fake marks the tenants' pods as running and answers for their APIs (`e2e/src/control_planes.rs`), so \
              what is measured is the operator, helm and the api-server, and not how long a control plane takes to start.\n\n\
              - The operator is the release build, a process of its own, under its own ServiceAccount.\n\
@@ -169,14 +233,14 @@ impl Report {
              process, CPU its own times; that no program was run is read from the page faults of its children.\n\
              - A restart is over when the fake has been dialled for each tenant, which is the last thing that a reconcile \
              with nothing to do asks for.",
-            self.fleet.helm_concurrency, self.fleet.helm_flags
+            self.figures.helm_concurrency, self.figures.helm_flags
         )
     }
 
     fn requests(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = [
-            (&self.fleet.made.requests, f64::from(self.clusters)),
-            (&self.fleet.restart.requests, f64::from(self.clusters)),
+            (&self.figures.made.requests, f64::from(self.clusters)),
+            (&self.figures.restart.requests, f64::from(self.clusters)),
         ];
         writeln!(
             out,
