@@ -1,10 +1,7 @@
 //! What the tests and benches of the whole product share.
 
 pub mod bench;
-pub mod children;
 pub mod control_planes;
-pub mod crash;
 pub mod in_cluster;
-pub mod inventory;
 pub mod judge;
 pub mod operator;
