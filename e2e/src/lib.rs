@@ -1,7 +1,11 @@
 //! What the tests and benches of the whole product share.
 
 pub mod bench;
+pub mod children;
 pub mod control_planes;
+pub mod crash;
+pub mod helm_log;
 pub mod in_cluster;
+pub mod inventory;
 pub mod judge;
 pub mod operator;

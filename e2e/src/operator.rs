@@ -307,13 +307,18 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Applies a ManagedCluster.
-    pub async fn apply(host: &Host, namespace: &str, name: &str, spec: Value) -> Self {
-        let tenant = Self {
+    /// One that is not applied yet.
+    pub fn new(host: &Host, namespace: &str, name: &str) -> Self {
+        Self {
             api: Api::namespaced(host.client.clone(), namespace),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-        };
+        }
+    }
+
+    /// Applies a ManagedCluster.
+    pub async fn apply(host: &Host, namespace: &str, name: &str, spec: Value) -> Self {
+        let tenant = Self::new(host, namespace, name);
         tenant.update(spec).await;
         tenant
     }
@@ -337,6 +342,11 @@ impl Tenant {
             .get(&self.name)
             .await
             .expect("the cluster is there")
+    }
+
+    /// The object as it is now, if it is there.
+    pub async fn find(&self) -> Option<ManagedCluster> {
+        self.api.get_opt(&self.name).await.expect("an answer")
     }
 
     /// Deletes it, and does not wait.

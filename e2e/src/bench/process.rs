@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -144,14 +144,29 @@ impl Operator {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// Ends it as the kubelet would.
-    pub async fn stop(mut self) {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid.cast_signed()).expect("a process");
-        kill_process(pid, Signal::TERM).expect("a signal");
-        let status = timeout(PATIENCE, self.child.wait())
+        kill_process(pid, signal).expect("a signal");
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait())
             .await
             .expect("it ends in time")
-            .expect("a status");
+            .expect("a status")
+    }
+
+    /// Ends it as the kubelet would.
+    pub async fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.ended().await;
         assert!(
             status.success(),
             "the operator ended with {status}: {}",
