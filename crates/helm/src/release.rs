@@ -239,7 +239,7 @@ pub struct Payload {
 }
 
 /// A payload that cannot be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the release Secret's payload is not readable: {0}")]
 pub struct PayloadError(&'static str);
 
@@ -275,9 +275,14 @@ impl Payload {
         let zipped = STANDARD
             .decode(data)
             .map_err(|_| PayloadError("not base64"))?;
-        let reader = GzDecoder::new(zipped.as_slice()).take(PAYLOAD_LIMIT);
-        let record: Record = serde_json::from_reader(std::io::BufReader::new(reader))
-            .map_err(|_| PayloadError("not a gzipped release record"))?;
+        let unreadable = PayloadError("not a gzipped release record");
+        let mut json = Vec::new();
+        // A slice is read several times faster than a stream.
+        GzDecoder::new(zipped.as_slice())
+            .take(PAYLOAD_LIMIT)
+            .read_to_end(&mut json)
+            .map_err(|_| unreadable.clone())?;
+        let record: Record = serde_json::from_slice(&json).map_err(|_| unreadable)?;
         Ok(Self {
             chart_name: record.chart.metadata.name,
             chart_version: record.chart.metadata.version,

@@ -12,7 +12,7 @@ use kubebyon_k8s::{
     k8s_openapi::NamespaceResourceScope,
     kube::{
         self, Api, Client, Resource, ResourceExt,
-        api::{Patch, PatchParams},
+        api::{Patch, PatchParams, PostParams},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -57,6 +57,20 @@ impl Applier {
             desired,
         )
         .await
+    }
+
+    /// Creates `desired`, and fails if something of that name is there. What is created
+    /// counts as applied.
+    pub async fn create<K>(&self, api: &Api<K>, mut desired: K) -> Result<K, kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        stamp(&mut desired).map_err(kube::Error::SerdeError)?;
+        let parameters = PostParams {
+            field_manager: Some(self.manager.to_owned()),
+            ..PostParams::default()
+        };
+        api.create(&parameters, &desired).await
     }
 
     /// As [`Applier::namespaced`], for any scope.

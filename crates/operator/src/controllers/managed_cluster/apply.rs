@@ -14,7 +14,7 @@ use kubebyon_k8s::{
     },
     kube::{
         self, Api, Resource, ResourceExt,
-        api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+        api::{DeleteParams, Patch, PatchParams, Preconditions},
         runtime::reflector::Store,
     },
 };
@@ -45,17 +45,20 @@ impl Context {
         identity: &Cluster,
         observed: &Observed,
     ) -> Result<String, Halt> {
-        let origin = match self.claim(identity, observed).await? {
-            Claim::Held(origin) => origin,
-            Claim::Free(origin, version) => {
-                self.take(cluster, identity, observed, origin, version)
-                    .await?
+        let (origin, made) = match self.claim(cluster, identity, observed).await? {
+            Claim::Held(origin) => (origin, None),
+            Claim::Made(namespace) => (Origin::Created, Some(namespace)),
+            Claim::Free(version) => {
+                self.adopt(cluster, identity, observed, version).await?;
+                (Origin::Adopted, None)
             }
         };
         if cluster.spec.suspend {
             return Ok(format!("namespace {} is there", observed.host_namespace));
         }
-        self.fence(cluster, identity, observed, origin).await?;
+        let live = made.as_deref().or(observed.namespace.as_deref());
+        self.fence(cluster, identity, observed, origin, live)
+            .await?;
         Ok(format!(
             "namespace {} is claimed and fenced",
             observed.host_namespace
@@ -87,7 +90,12 @@ impl Context {
         Ok(())
     }
 
-    async fn claim(&self, identity: &Cluster, observed: &Observed) -> Result<Claim, Halt> {
+    async fn claim(
+        &self,
+        cluster: &ManagedCluster,
+        identity: &Cluster,
+        observed: &Observed,
+    ) -> Result<Claim, Halt> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let live;
         let namespace = if let Some(cached) = &observed.namespace {
@@ -98,10 +106,10 @@ impl Context {
                 .get_opt(&observed.host_namespace)
                 .await
                 .map_err(Error::api("read the host namespace"))?;
-            let Some(live) = &live else {
-                return Ok(Claim::Free(Origin::Created, None));
-            };
-            live
+            match &live {
+                Some(live) => live,
+                None => return self.make(cluster, identity, observed).await,
+            }
         };
         if namespace.metadata.deletion_timestamp.is_some() {
             return Err(Halt::wait_for(
@@ -127,9 +135,9 @@ impl Context {
                 holder: holder.clone(),
             }
             .into()),
-            None if annotations.get(labels::ADMIN_ALLOW) == Some(&identity.key()) => Ok(
-                Claim::Free(Origin::Adopted, namespace.metadata.resource_version.clone()),
-            ),
+            None if annotations.get(labels::ADMIN_ALLOW) == Some(&identity.key()) => {
+                Ok(Claim::Free(namespace.metadata.resource_version.clone()))
+            }
             None => Err(Error::NamespaceNotAllowed {
                 namespace: namespace.name_any(),
                 annotation: labels::ADMIN_ALLOW,
@@ -139,57 +147,52 @@ impl Context {
         }
     }
 
-    async fn take(
+    async fn make(
         &self,
         cluster: &ManagedCluster,
         identity: &Cluster,
         observed: &Observed,
-        origin: Origin,
-        version: Option<String>,
-    ) -> Result<Origin, Halt> {
+    ) -> Result<Claim, Halt> {
         if cluster.spec.suspend {
             return Err(Halt::wait(
                 Reason::Suspended,
                 "the host namespace is not there, and spec.suspend holds it back",
             ));
         }
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let mut namespace = objects(cluster, identity, observed, origin).namespace;
-        let taken = match version {
-            None => {
-                let parameters = PostParams {
-                    field_manager: Some(self.applier.manager().to_owned()),
-                    ..PostParams::default()
-                };
-                api.create(&parameters, &namespace).await
-            }
-            Some(version) => {
-                namespace.metadata.resource_version = Some(version);
-                let parameters = PatchParams::apply(self.applier.manager()).force();
-                api.patch(
-                    &observed.host_namespace,
-                    &parameters,
-                    &Patch::Apply(&namespace),
-                )
-                .await
-            }
-        };
-        match taken {
-            Ok(_) => Ok(origin),
-            Err(kube::Error::Api(status)) if status.code == 409 => Err(Halt::wait_for(
-                Reason::Progressing,
-                format!(
-                    "namespace {} changed while it was claimed; looking again",
-                    observed.host_namespace
-                ),
-                std::time::Duration::from_millis(200),
-            )),
-            Err(source) => Err(Error::Api {
-                what: "claim the host namespace",
-                source,
-            }
-            .into()),
+        let namespace = objects(cluster, identity, observed, Origin::Created).namespace;
+        let made = self
+            .applier
+            .create(&Api::all(self.client.clone()), namespace)
+            .await;
+        made.map(|namespace| Claim::Made(Box::new(namespace)))
+            .map_err(|error| not_claimed(observed, error))
+    }
+
+    async fn adopt(
+        &self,
+        cluster: &ManagedCluster,
+        identity: &Cluster,
+        observed: &Observed,
+        version: Option<String>,
+    ) -> Result<(), Halt> {
+        if cluster.spec.suspend {
+            return Err(Halt::wait(
+                Reason::Suspended,
+                "the host namespace is not claimed, and spec.suspend holds that back",
+            ));
         }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let mut namespace = objects(cluster, identity, observed, Origin::Adopted).namespace;
+        namespace.metadata.resource_version = version;
+        let parameters = PatchParams::apply(self.applier.manager()).force();
+        api.patch(
+            &observed.host_namespace,
+            &parameters,
+            &Patch::Apply(&namespace),
+        )
+        .await
+        .map_err(|error| not_claimed(observed, error))?;
+        Ok(())
     }
 
     async fn fence(
@@ -198,6 +201,7 @@ impl Context {
         identity: &Cluster,
         observed: &Observed,
         origin: Origin,
+        live: Option<&Namespace>,
     ) -> Result<(), Halt> {
         let name = observed.host_namespace.as_str();
         let Objects {
@@ -211,7 +215,7 @@ impl Context {
         let applier = &self.applier;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         applier
-            .ensure(&namespaces, observed.namespace.as_deref(), namespace)
+            .ensure(&namespaces, live, namespace)
             .await
             .map_err(Error::api("apply the host namespace"))?;
         for policy in &network_policies {
@@ -560,8 +564,28 @@ impl Context {
 enum Claim {
     /// It is ours.
     Held(Origin),
-    /// It may be ours; with the version that was looked at, if it exists.
-    Free(Origin, Option<String>),
+    /// It is ours since now.
+    Made(Box<Namespace>),
+    /// It may be ours; with the version that was looked at.
+    Free(Option<String>),
+}
+
+fn not_claimed(observed: &Observed, error: kube::Error) -> Halt {
+    match error {
+        kube::Error::Api(status) if status.code == 409 => Halt::wait_for(
+            Reason::Progressing,
+            format!(
+                "namespace {} changed while it was claimed; looking again",
+                observed.host_namespace
+            ),
+            std::time::Duration::from_millis(200),
+        ),
+        source => Error::Api {
+            what: "claim the host namespace",
+            source,
+        }
+        .into(),
+    }
 }
 
 fn objects(

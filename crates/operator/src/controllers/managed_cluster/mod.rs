@@ -564,6 +564,11 @@ async fn say(
     if before.is_some_and(|before| before.status == now.status && before.reason == now.reason) {
         return Ok(());
     }
+    // That something is on its way is told once, when it begins.
+    let on_its_way = now.reason == Reason::Progressing.as_str();
+    if on_its_way && findings.announced.is_none() {
+        return Ok(());
+    }
     let wrong = findings
         .halt()
         .is_some_and(|(_, halt)| !matches!(halt, Halt::Waiting(_)));
