@@ -25,6 +25,7 @@ testbed: bootstrap
 
 .PHONY: test
 test: testbed ## Run the unit and integration tests against a real api-server.
+	@cargo build --locked --quiet -p kubebyon-operator
 	@scripts/step "tests" $(TESTBED) run --profile api --with gateway-api,cert-manager -- cargo test --locked --workspace --no-fail-fast
 
 .PHONY: lint
