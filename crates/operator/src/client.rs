@@ -17,7 +17,7 @@ use kubebyon_k8s::kube::{
 };
 use tower::{BoxError, Layer, Service, service_fn};
 
-use crate::telemetry::metrics::Metrics;
+use crate::{leader::Fence, telemetry::metrics::Metrics};
 
 /// The whole of a request that is no watch, retries included; of a watch, the time to its first byte.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -31,6 +31,22 @@ pub fn build(config: Config, metrics: Metrics) -> Result<Client, kubebyon_k8s::k
             metrics: Arc::new(metrics),
         })
         .build())
+}
+
+/// The same api-server while the Lease is held: afterwards no request is sent.
+pub fn fenced(client: &Client, fence: Fence, namespace: &str) -> Client {
+    let inner = client.clone();
+    let service = service_fn(move |request: Request<Body>| {
+        let (inner, fence) = (inner.clone(), fence.clone());
+        async move {
+            if fence.holds() {
+                inner.send(request).await.map_err(BoxError::from)
+            } else {
+                Err("the lease is lost; this process must not act any more".into())
+            }
+        }
+    });
+    Client::new(service, namespace)
 }
 
 /// The same api-server as somebody else: what runs in a tenant's name has no more

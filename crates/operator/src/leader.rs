@@ -16,7 +16,10 @@ use kubebyon_k8s::{
     },
     kube::{self, Api, Client, api::PostParams},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -72,6 +75,19 @@ pub struct Held {
     options: LeaseOptions,
     lease: Lease,
     renewed: Instant,
+    ends: watch::Sender<Instant>,
+}
+
+/// Until when the Lease is held, for those that act in its name. It is up to date even
+/// when this process was paused and [`Held::keep`] had no time yet to notice.
+#[derive(Clone, Debug)]
+pub struct Fence(watch::Receiver<Instant>);
+
+impl Fence {
+    /// Whether this process may act now.
+    pub fn holds(&self) -> bool {
+        Instant::now() < *self.0.borrow()
+    }
 }
 
 /// Waits until this process holds the Lease. `None` when `shutdown` came first.
@@ -96,6 +112,7 @@ pub async fn acquire(
                 info!(lease = %options.name, identity = %options.identity, "became leader");
                 return Some(Held {
                     api,
+                    ends: watch::Sender::new(started + options.renew_deadline),
                     options,
                     lease,
                     renewed: started,
@@ -187,6 +204,11 @@ fn conflict_is_none(result: Result<Lease, kube::Error>) -> Result<Option<Lease>,
 }
 
 impl Held {
+    /// Tells those that act in the Lease's name whether they may.
+    pub fn fence(&self) -> Fence {
+        Fence(self.ends.subscribe())
+    }
+
     /// Renews until `stop` is cancelled (`Ok`: the Lease is still ours, to be
     /// [released](Held::release) after the drain) or the Lease is lost (`Err`: the
     /// caller must stop every write and exit).
@@ -224,6 +246,8 @@ impl Held {
                 Ok(Ok(lease)) => {
                     self.lease = lease;
                     self.renewed = started;
+                    self.ends
+                        .send_replace(started + self.options.renew_deadline);
                 }
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => {
                     self.reread_after_conflict().await?;

@@ -160,6 +160,7 @@ async fn lead(
         return Ok(());
     };
     metrics.leader.set(1);
+    let client = client::fenced(&client, held.fence(), &options.namespace);
     let drain = options.drain_timeout;
     let end_work = CancellationToken::new();
     let end_lease = CancellationToken::new();
