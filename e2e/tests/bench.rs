@@ -1,4 +1,10 @@
 //! Whether `make bench` still runs. How fast anything is, no test says: machines differ.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
 
 use std::path::PathBuf;
 

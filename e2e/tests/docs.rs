@@ -1,5 +1,11 @@
 //! The commands of the documents, run as a reader would: on a real api-server, with the
 //! manager at work. Words in capitals are a reader's own names; the test puts its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
 
 use std::path::Path;
 
@@ -26,7 +32,7 @@ fn commands(document: &str, heading: Option<&str>) -> Vec<String> {
                 lines.push('\n');
             }
             None if line.starts_with("## ") && heading.is_some() => {
-                here = line.strip_prefix("## ") == heading
+                here = line.strip_prefix("## ") == heading;
             }
             None if here && line == "```sh" => block = Some(String::new()),
             None => {}

@@ -1,6 +1,12 @@
 //! Bad input and faults on a real api-server: each says what is wrong in a condition of
 //! its own reason, in an event and in a metric, tells the next step, and holds up nobody
 //! else. The control planes are the fake of `control_planes`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
 
 use std::{sync::OnceLock, time::Duration};
 

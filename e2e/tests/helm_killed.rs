@@ -1,4 +1,10 @@
 //! A helm that is killed in the middle of an upgrade leaves a lock; nobody has to lift it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +71,7 @@ async fn an_upgrade_whose_helm_is_killed_recovers_by_itself() {
     assert!(seconds <= LOCK.as_secs() + 1, "{message}");
     tenant.ready().await;
     assert!(
-        killed.elapsed() > LOCK - Duration::from_secs(5),
+        killed.elapsed() + Duration::from_secs(5) > LOCK,
         "a helm that might live is not robbed of its lock: {:?}",
         killed.elapsed()
     );

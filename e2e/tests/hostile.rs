@@ -1,5 +1,11 @@
 //! A hostile author and a hostile tenant, on a real api-server: what they try is refused
 //! or has no effect. The control planes are the fake of `control_planes`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
 
 use std::{
     io::Write,

@@ -1,5 +1,11 @@
 //! Two managers, each a process: one leads, and whatever happens to it, helm never runs
 //! twice at once for one release.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
 
 use std::{
     path::PathBuf,

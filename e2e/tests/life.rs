@@ -1,5 +1,11 @@
 //! The life of a ManagedCluster on a real api-server, with the real chart through real
 //! helm. Its control planes are the fake of `control_planes`: see there for its limits.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
 
 use std::{
     sync::OnceLock,

@@ -1,6 +1,12 @@
 //! A PublicAccess on a real api-server with the real Gateway API definitions. No gateway
 //! controller runs here: what one would say in a Gateway's status, the test says in its
 //! place, so nothing is proved about a data plane.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
 
 use std::time::Duration;
 

@@ -93,7 +93,7 @@ reasons! {
     VersionNotSupported: "The chart knows no image for this Kubernetes version.", "Take a version that the message names, or set spec.controlPlane.image.";
     VersionStepRefused: "Kubernetes moves up by one minor at a time, and never down.", "Take the next minor first.";
     StorageExpanding: "The volumes are growing.", "Wait.";
-    StorageExpansionRefused: "The storage class does not let volumes grow.", "Set allowVolumeExpansion on the class, or take the old size back.";
+    StorageExpansionRefused: "The storage class does not let volumes grow.", "Set allowVolumeExpansion on the class; it is tried again by itself.";
 
     // The tenant's control plane.
     ControlPlaneNotReady: "The control plane's pods are not ready yet.", "Wait; look at the pods that the message names if it stays.";

@@ -76,13 +76,7 @@ impl Kubectl {
     }
 
     /// Waits until a condition holds; `limit` in seconds.
-    pub fn wait(
-        &self,
-        what: &str,
-        condition: &str,
-        objects: &[&str],
-        limit: u32,
-    ) -> Result<()> {
+    pub fn wait(&self, what: &str, condition: &str, objects: &[&str], limit: u32) -> Result<()> {
         let (condition, limit) = (format!("--for={condition}"), format!("--timeout={limit}s"));
         let mut args = vec!["wait", &condition, &limit];
         args.extend(objects);

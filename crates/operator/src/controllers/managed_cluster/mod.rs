@@ -37,7 +37,7 @@ use kubebyon_k8s::{
     },
 };
 use kubebyon_render::{Cluster, kubeconfig::Endpoint, values::policy::Policy};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
@@ -68,6 +68,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// While a cluster is on its way, it is looked at this often even if no watch says
 /// anything: a watch that lost an event must not hold it up for ever.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long the watches have, at the start, to tell what is there.
+const WATCHES_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the controller works with.
 pub struct Context {
@@ -231,9 +233,12 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
                 return Ok(Action::await_change());
             }
         };
-        context.stores.ready().await.map_err(|error| Error::Internal { what: "the watches", message: error.to_string() })?;
         let started = Instant::now();
-        let result = step(&context, cluster).await;
+        let result = match timeout(WATCHES_LIMIT, context.stores.ready()).await {
+            Ok(Ok(())) => step(&context, cluster).await,
+            Ok(Err(ended)) => Err(Error::Internal { what: "the watches", message: ended.to_string() }),
+            Err(_) => blind(&context, cluster).await,
+        };
         let failure = match &result {
             Ok((_, reason)) => *reason,
             Err(error) => Some(error.reason()),
@@ -247,6 +252,33 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
     }
     .instrument(span)
     .await
+}
+
+/// Says that nothing can be said: a watch has not told what is there, and to act without
+/// it would be to act on half of the truth.
+async fn blind(
+    context: &Context,
+    cluster: &ManagedCluster,
+) -> Result<(Action, Option<Reason>), Error> {
+    let observed = Observed::read(&context.stores, cluster)?;
+    let message = "the operator's watches have not told what is there; its log names the resource, \
+                   and its ClusterRole has to grant list and watch on it";
+    let findings = Findings {
+        steps: [
+            Outcome::Halted(Halt::wait_for(Reason::ApiServerError, message, LOOK_AGAIN)),
+            Outcome::NotTried,
+            Outcome::NotTried,
+            Outcome::NotTried,
+        ],
+        facts: facts(cluster, &observed),
+        suspended: false,
+        announced: None,
+    };
+    say(context, cluster, &findings).await?;
+    Ok((
+        Action::requeue(jittered(RETRY.0)),
+        Some(Reason::ApiServerError),
+    ))
 }
 
 /// One pass: what to do next, and the reason of a failure, if there was one.

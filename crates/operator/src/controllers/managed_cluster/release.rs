@@ -190,16 +190,7 @@ async fn advance(
         );
         match action {
             Action::None => return Ok(deployed(cluster, observed, &history, chart.digest)),
-            Action::Wait { until } => {
-                let left = until.duration_since(Timestamp::now());
-                let left =
-                    Duration::try_from(left).unwrap_or(Duration::ZERO) + Duration::from_secs(1);
-                let message = format!(
-                    "a helm run that died left the release pending; it is unlocked in {} s",
-                    left.as_secs()
-                );
-                return Err(Halt::wait_for(Reason::ReleaseLocked, message, left));
-            }
+            Action::Wait { until } => return Err(locked(until)),
             Action::Unlock { dead, deployed } => {
                 kubebyon_helm::unlock(context.client.clone(), namespace, &dead, deployed.as_ref())
                     .await
@@ -219,8 +210,6 @@ async fn advance(
                     let (reason, message) =
                         announcement(cluster, observed, &action, drift.as_deref());
                     announce(context, cluster, observed, reason, message).await;
-                }
-                if !first {
                     storage::grow_claims(context, cluster, observed).await?;
                 }
                 let retried = action == Action::Upgrade(Why::Retry);
@@ -247,6 +236,16 @@ async fn advance(
         "the release needs more steps",
         Duration::from_secs(1),
     ))
+}
+
+fn locked(until: Timestamp) -> Halt {
+    let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+    let left = left + Duration::from_secs(1);
+    let message = format!(
+        "a helm run that died left the release pending; it is unlocked in {} s",
+        left.as_secs()
+    );
+    Halt::wait_for(Reason::ReleaseLocked, message, left)
 }
 
 fn announcement(

@@ -79,6 +79,11 @@ pub enum Error {
         /// What the client said.
         source: kube::Error,
     },
+    /// The watches have told nothing.
+    #[error(
+        "the watches have not told what is there within {0:?}; grant the operator's ClusterRole list and watch on what the log names"
+    )]
+    WatchesSilent(std::time::Duration),
     /// A watch ended, or a value did not serialise.
     #[error("{0}; report this as a bug")]
     Internal(String),
@@ -105,13 +110,16 @@ impl Error {
                 source: kube::Error::Api(status),
                 ..
             } if status.code == 403 => Reason::Forbidden,
-            Self::Api { .. } => Reason::ApiServerError,
+            Self::Api { .. } | Self::WatchesSilent(_) => Reason::ApiServerError,
             Self::Internal(_) => Reason::InternalError,
         }
     }
 
     /// Whether only a change of the spec, or of what is watched, can help.
     pub fn is_terminal(&self) -> bool {
-        !matches!(self, Self::Api { .. } | Self::Internal(_))
+        !matches!(
+            self,
+            Self::Api { .. } | Self::WatchesSilent(_) | Self::Internal(_)
+        )
     }
 }

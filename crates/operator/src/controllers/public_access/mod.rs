@@ -24,7 +24,7 @@ use kubebyon_k8s::{
     },
 };
 use kubebyon_render::{exposure::Exposure, gateway_api::Layout};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
@@ -48,6 +48,8 @@ const NAME: &str = "public_access";
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(120));
 /// A Gateway's controller is looked after this often though its watch says nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long the watches have, at the start, to tell what is there.
+const WATCHES_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the controller works with.
 struct Context {
@@ -160,9 +162,12 @@ async fn reconcile(access: Arc<Guarded>, context: Arc<Context>) -> Result<Action
                 return Ok(Action::await_change());
             }
         };
-        context.stores.ready().await.map_err(|error| Error::Internal(error.to_string()))?;
         let started = Instant::now();
-        let result = step(&context, access).await;
+        let result = match timeout(WATCHES_LIMIT, context.stores.ready()).await {
+            Ok(Ok(())) => step(&context, access).await,
+            Ok(Err(ended)) => Err(Error::Internal(ended.to_string())),
+            Err(_) => Err(Error::WatchesSilent(WATCHES_LIMIT)),
+        };
         let failure = match &result {
             Ok((_, reason)) => *reason,
             Err(error) => Some(error.reason()),

@@ -77,13 +77,10 @@ async fn grow(
     let grown = claims
         .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
         .await;
-    let source = match grown {
-        Ok(_) => return Ok(()),
-        Err(source) => source,
-    };
-    match source {
+    match grown {
+        Ok(_) => Ok(()),
         // A right that is missing is another matter than a volume that cannot grow.
-        kube::Error::Api(status)
+        Err(kube::Error::Api(status))
             if matches!(status.code, 403 | 422) && !status.message.contains("cannot patch") =>
         {
             Err(Error::StorageExpansionRefused {
@@ -92,7 +89,7 @@ async fn grow(
                 message: status.message.clone(),
             })
         }
-        source => Err(Error::Api {
+        Err(source) => Err(Error::Api {
             what: "grow a volume claim",
             source,
         }),
