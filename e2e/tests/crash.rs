@@ -1,0 +1,249 @@
+//! Whatever request the manager dies at, the next one comes to the same end.
+//!
+//! One manager serves a cluster for each point of a crash; each cluster's requests stop
+//! at its own point (see `kubebyon_e2e::crash`), then the manager is killed and a fresh
+//! one takes over. Helm runs that are under way end by themselves: a helm that is killed
+//! is the matter of `helm_killed.rs`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a failed helper is a failed test, and a story is told in one piece"
+)]
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use kubebyon_api::names;
+use kubebyon_e2e::{
+    children,
+    crash::{Crashes, Point, Seen},
+    inventory,
+    judge::{eventually, within},
+    operator::{Host, Manager, Tenant, is_ready},
+};
+use kubebyon_k8s::{
+    k8s_openapi::api::core::v1::Namespace,
+    kube::{Api, ResourceExt, api::ListParams},
+};
+use kubebyon_operator::{client, telemetry::metrics::Metrics};
+use serde_json::{Value, json};
+
+const NAME: &str = "demo";
+/// For a phase of all clusters: they share the machine's cores.
+const LONG: Duration = Duration::from_secs(240);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Create,
+    Upgrade,
+    Delete,
+}
+
+const PHASES: [Phase; 3] = [Phase::Create, Phase::Upgrade, Phase::Delete];
+
+struct Lane {
+    tenant: Tenant,
+    host_namespace: String,
+}
+
+impl Lane {
+    async fn new(host: &Host) -> Self {
+        let namespace = host.namespace("crash").await;
+        Self {
+            host_namespace: names::host_namespace(&namespace, NAME),
+            tenant: Tenant::new(host, &namespace, NAME),
+        }
+    }
+
+    fn namespaces(&self) -> [&str; 2] {
+        [&self.tenant.namespace, &self.host_namespace]
+    }
+
+    async fn begin(&self, phase: Phase) {
+        match phase {
+            Phase::Create => {
+                self.tenant
+                    .update(json!({"kubernetesVersion": "1.35"}))
+                    .await;
+            }
+            Phase::Upgrade => {
+                self.tenant
+                    .update(json!({"kubernetesVersion": "1.36"}))
+                    .await;
+            }
+            Phase::Delete => self.tenant.delete().await,
+        }
+    }
+
+    async fn is_done(&self, phase: Phase) -> bool {
+        let cluster = self.tenant.find().await;
+        match phase {
+            Phase::Create | Phase::Upgrade => cluster.as_ref().is_some_and(is_ready),
+            Phase::Delete => cluster.is_none(),
+        }
+    }
+
+    /// What there is, in a form that can be compared with another cluster's.
+    async fn inventory(&self, all: &inventory::Inventory) -> BTreeMap<String, Value> {
+        let uid = match self.tenant.find().await {
+            Some(cluster) => cluster.uid().unwrap(),
+            None => "none".to_owned(),
+        };
+        inventory::normalised(all, self.namespaces(), &[(&uid, "UID")])
+    }
+}
+
+/// Starts a manager with a Lease of its own: a killed one still holds its own.
+async fn manager(host: &Host, crashes: Option<&Crashes>) -> Manager {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let metrics = Metrics::default();
+    let mut client = client::build(host.operator_config().await, metrics.clone()).unwrap();
+    if let Some(crashes) = crashes {
+        client = crashes.client(client);
+    }
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let lease = format!("--lease-name=crash-{number}");
+    // Clusters that hang hold their places.
+    let options = host.options(&[&lease, "--concurrency=512", "--lease-duration=60s"]);
+    host.manager_with(options, client, metrics)
+}
+
+/// Runs one phase of all lanes, each to its point or to its end, and kills the manager.
+async fn run(
+    host: &Host,
+    lanes: &[Lane],
+    phase: Phase,
+    points: &[Option<Point>],
+) -> Vec<Vec<Seen>> {
+    let crashes = Crashes::default();
+    let numbers: Vec<usize> = lanes
+        .iter()
+        .zip(points)
+        .map(|(lane, point)| crashes.lane(lane.namespaces(), *point))
+        .collect();
+    let manager = manager(host, Some(&crashes)).await;
+    for lane in lanes {
+        lane.begin(phase).await;
+    }
+    for (lane, number) in lanes.iter().zip(&numbers) {
+        within(LONG, &format!("{phase:?} crashes or ends"), || async {
+            (crashes.crashed(*number) || lane.is_done(phase).await).then_some(())
+        })
+        .await;
+    }
+    eventually("no helm runs any more", || async {
+        children::helm_runs(std::process::id())
+            .is_empty()
+            .then_some(())
+    })
+    .await;
+    crashes.silence();
+    manager.kill().await;
+    assert_eq!(
+        crashes.stray(),
+        Vec::<String>::new(),
+        "each write has a cluster"
+    );
+    numbers.iter().map(|number| crashes.seen(*number)).collect()
+}
+
+/// Every request can fail to arrive; of those that write, the answer can be lost too. An
+/// answer to a read that is lost is no other thing than a read that did not arrive.
+fn points(seen: &[Seen]) -> Vec<Point> {
+    let mut points = Vec::new();
+    for (index, request) in seen.iter().enumerate() {
+        points.push(Point::Unsent(index + 1));
+        if request.writes {
+            points.push(Point::Unheard(index + 1));
+        }
+    }
+    points
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_at_any_request_the_next_run_comes_to_the_same_end() {
+    let host = Host::start().await;
+    let rehearsal = [Lane::new(&host).await];
+    let mut plan = Vec::new();
+    for phase in PHASES {
+        let seen = run(&host, &rehearsal, phase, &[None]).await.remove(0);
+        for (index, request) in seen.iter().enumerate() {
+            println!("{phase:?} {}: {}", index + 1, request.what);
+        }
+        assert!(
+            seen.iter().any(|request| request.writes),
+            "{phase:?} writes"
+        );
+        plan.push(points(&seen));
+    }
+
+    // The first is never disturbed: what the others are compared with.
+    let count = 1 + plan.iter().map(Vec::len).max().unwrap();
+    let mut lanes = Vec::new();
+    for _ in 0..count {
+        lanes.push(Lane::new(&host).await);
+    }
+    for (phase, plan) in PHASES.into_iter().zip(plan) {
+        let started = Instant::now();
+        let points: Vec<Option<Point>> = (0..count)
+            .map(|lane| lane.checked_sub(1).and_then(|lane| plan.get(lane).copied()))
+            .collect();
+        run(&host, &lanes, phase, &points).await;
+        let crashed = started.elapsed();
+        let successor = manager(&host, None).await;
+        for (lane, point) in lanes.iter().zip(&points) {
+            within(
+                LONG,
+                &format!("{phase:?} ends, after {point:?}"),
+                || async { lane.is_done(phase).await.then_some(()) },
+            )
+            .await;
+        }
+        println!(
+            "{phase:?}: {} points; crashed after {crashed:?}, converged after {:?}",
+            plan.len(),
+            started.elapsed()
+        );
+        compare(&host, &lanes, phase, &points).await;
+        successor.stop().await;
+    }
+}
+
+/// Polls: the last writes of controllers that are not ours come a little later.
+async fn compare(host: &Host, lanes: &[Lane], phase: Phase, points: &[Option<Point>]) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let all = inventory::take(&host.client).await;
+        let expected = lanes[0].inventory(&all).await;
+        let mut wrong = Vec::new();
+        for (lane, point) in lanes.iter().zip(points) {
+            let found = lane.inventory(&all).await;
+            for difference in inventory::differences(&expected, &found) {
+                wrong.push(format!("{phase:?}, {point:?}: {difference}"));
+            }
+        }
+        if wrong.is_empty() {
+            let least = if phase == Phase::Delete { 1 } else { 12 };
+            assert!(expected.len() >= least, "{:?}", expected.keys());
+            break;
+        }
+        assert!(Instant::now() < deadline, "{}", wrong.join("\n"));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    if phase == Phase::Delete {
+        let namespaces: Api<Namespace> = Api::all(host.client.clone());
+        let left = namespaces.list(&ListParams::default()).await.unwrap();
+        let left: Vec<String> = left.items.iter().map(ResourceExt::name_any).collect();
+        for lane in lanes {
+            assert!(
+                !left.contains(&lane.host_namespace),
+                "{} is left",
+                lane.host_namespace
+            );
+        }
+    }
+}
