@@ -41,9 +41,10 @@ smoke: testbed ## Start a real node and a real tenant on it, and end them (needs
 	@scripts/step "node smoke" $(TESTBED) smoke
 
 .PHONY: e2e
-e2e: testbed ## Walk a tenant's whole life on a real node (needs root).
+e2e: testbed ## Walk a tenant's whole life on a real node, and crash at every request (needs root).
 	@cargo build --locked --quiet -p kubebyon-operator
 	@KUBEBYON_JOURNEY=1 scripts/step "journey" cargo test --locked --quiet -p kubebyon-e2e --test journey -- --nocapture
+	@KUBEBYON_CRASH_EVERY=1 scripts/step "a crash at every request" cargo test --locked --quiet -p kubebyon-e2e --test crash -- --nocapture
 
 .PHONY: bench
 bench: testbed ## Measure it beside the same work by hand; writes docs/benchmarks.md (needs root, ten minutes).
