@@ -12,11 +12,11 @@ use kubebyon_k8s::{
     k8s_openapi::NamespaceResourceScope,
     kube::{
         self, Api, Client, Resource, ResourceExt,
-        api::{Patch, PatchParams, PostParams},
+        api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Annotation with the hash of the desired object that was last applied: tells a field
 /// that is no longer wanted, which a comparison of contents cannot see.
@@ -93,6 +93,66 @@ impl Applier {
         api.patch(&desired.name_any(), &parameters, &Patch::Apply(&desired))
             .await?;
         Ok(Outcome::Applied)
+    }
+}
+
+/// Deletes exactly the object of that uid; one that is gone, or made anew, is deleted already.
+///
+/// # Errors
+/// When the api-server refuses, or does not answer.
+pub async fn delete_exactly<K>(
+    api: &Api<K>,
+    name: &str,
+    uid: Option<String>,
+) -> Result<(), kube::Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let preconditions = Preconditions {
+        uid,
+        resource_version: None,
+    };
+    let parameters = DeleteParams {
+        preconditions: Some(preconditions),
+        ..DeleteParams::background()
+    };
+    match api.delete(name, &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds or removes a finalizer, on exactly the object that was looked at.
+///
+/// # Errors
+/// When the api-server refuses, or does not answer.
+pub async fn set_finalizer<K>(
+    api: &Api<K>,
+    object: &K,
+    finalizer: &str,
+    present: bool,
+) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.retain(|found| found != finalizer);
+    if present {
+        finalizers.push(finalizer.to_owned());
+    }
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": object.resource_version()}});
+    match api
+        .patch_metadata(
+            &object.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(&patch),
+        )
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 && !present => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -200,10 +260,8 @@ fn is_empty(value: &Value) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
-    use kubebyon_k8s::k8s_openapi::api::core::v1::ConfigMap;
-    use serde_json::json;
-
     use super::*;
+    use kubebyon_k8s::k8s_openapi::api::core::v1::ConfigMap;
 
     fn config_map(data: &[(&str, &str)]) -> ConfigMap {
         let data: BTreeMap<String, String> = data

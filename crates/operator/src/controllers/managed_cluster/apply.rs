@@ -14,7 +14,7 @@ use kubebyon_k8s::{
     },
     kube::{
         self, Api, Resource, ResourceExt,
-        api::{DeleteParams, Patch, PatchParams, Preconditions},
+        api::{Patch, PatchParams},
         runtime::reflector::Store,
     },
 };
@@ -34,7 +34,10 @@ use super::{
     observe::Observed,
     stores::Stores,
 };
-use crate::watches::cached;
+use crate::{
+    apply::{delete_exactly, set_finalizer},
+    watches::cached,
+};
 
 impl Context {
     /// Makes the host namespace so, fence included. The claim is made by a create, or on
@@ -331,7 +334,7 @@ impl Context {
         };
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         for object in store.state_filter(ours) {
-            delete_exactly(&api, &*object).await?;
+            remove(&api, &*object).await?;
         }
         Ok(())
     }
@@ -447,7 +450,7 @@ impl Context {
             return Ok(());
         };
         if known.labels().get(labels::CLUSTER_UID) == Some(&identity.uid) {
-            delete_exactly(&api, &*known).await?;
+            remove(&api, &*known).await?;
         }
         Ok(())
     }
@@ -482,27 +485,9 @@ impl Context {
     ) -> Result<(), Error> {
         let api: Api<ManagedCluster> =
             Api::namespaced(self.client.clone(), cluster.namespace_str());
-        let mut finalizers = cluster.finalizers().to_vec();
-        finalizers.retain(|finalizer| finalizer != labels::CLUSTER_FINALIZER);
-        if present {
-            finalizers.push(labels::CLUSTER_FINALIZER.to_owned());
-        }
-        let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": cluster.metadata.resource_version}});
-        match api
-            .patch_metadata(
-                cluster.name_str(),
-                &PatchParams::default(),
-                &Patch::Merge(&patch),
-            )
+        set_finalizer(&api, cluster, labels::CLUSTER_FINALIZER, present)
             .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 && !present => Ok(()),
-            Err(source) => Err(Error::Api {
-                what: "set the finalizer",
-                source,
-            }),
-        }
+            .map_err(Error::api("set the finalizer"))
     }
 
     /// Writes the status, as this controller's own full set.
@@ -618,25 +603,12 @@ fn is_of(secret: &Secret, identity: &Cluster) -> bool {
         && labels.get(labels::CLUSTER_UID) == Some(&identity.uid)
 }
 
-async fn delete_exactly<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>
+async fn remove<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
     M: ResourceExt,
 {
-    let preconditions = Preconditions {
-        uid: object.uid(),
-        resource_version: None,
-    };
-    let parameters = DeleteParams {
-        preconditions: Some(preconditions),
-        ..DeleteParams::background()
-    };
-    match api.delete(&object.name_any(), &parameters).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(source) => Err(Error::Api {
-            what: "remove an object that is no longer wanted",
-            source,
-        }),
-    }
+    delete_exactly(api, &object.name_any(), object.uid())
+        .await
+        .map_err(Error::api("remove an object that is no longer wanted"))
 }

@@ -8,7 +8,7 @@ use kubebyon_k8s::{
     k8s_openapi::{NamespaceResourceScope, api::core::v1::ConfigMap},
     kube::{
         self, Api, Resource, ResourceExt,
-        api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+        api::{ListParams, Patch, PatchParams, PostParams},
         runtime::reflector::ObjectRef,
     },
 };
@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Context, error::Error, report};
+use crate::apply::{delete_exactly, set_finalizer};
 
 impl Context {
     /// Applies everything that `access` asks for, removes what it asks for no more, and
@@ -153,7 +154,7 @@ impl Context {
             .map_err(Error::api("list the marks of Gateways"))?
             .items
         {
-            delete_exactly(&api, &mark).await?;
+            remove(&api, &mark).await?;
         }
         Ok(())
     }
@@ -177,7 +178,7 @@ impl Context {
                 name: object.name_any(),
             };
             if object.labels().get(labels::PUBLIC_ACCESS_UID) == Some(&owner.uid) && !wanted(&at) {
-                delete_exactly(
+                remove(
                     &Api::<K>::namespaced(self.client.clone(), &at.namespace),
                     &**object,
                 )
@@ -190,27 +191,9 @@ impl Context {
     /// Adds or removes our finalizer, on exactly the object that was looked at.
     pub async fn set_finalizer(&self, access: &PublicAccess, present: bool) -> Result<(), Error> {
         let api: Api<PublicAccess> = Api::namespaced(self.client.clone(), access.namespace_str());
-        let mut finalizers = access.finalizers().to_vec();
-        finalizers.retain(|finalizer| finalizer != labels::PUBLIC_ACCESS_FINALIZER);
-        if present {
-            finalizers.push(labels::PUBLIC_ACCESS_FINALIZER.to_owned());
-        }
-        let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": access.metadata.resource_version}});
-        match api
-            .patch_metadata(
-                access.name_str(),
-                &PatchParams::default(),
-                &Patch::Merge(&patch),
-            )
+        set_finalizer(&api, access, labels::PUBLIC_ACCESS_FINALIZER, present)
             .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 && !present => Ok(()),
-            Err(source) => Err(Error::Api {
-                what: "set the finalizer",
-                source,
-            }),
-        }
+            .map_err(Error::api("set the finalizer"))
     }
 
     /// Writes the status, as this controller's own full set.
@@ -247,25 +230,12 @@ fn is_at<K: ResourceExt>(object: &K, at: &GatewayName) -> bool {
     object.name_any() == at.name && object.namespace().as_deref() == Some(at.namespace.as_str())
 }
 
-async fn delete_exactly<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>
+async fn remove<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
     M: ResourceExt,
 {
-    let preconditions = Preconditions {
-        uid: object.uid(),
-        resource_version: None,
-    };
-    let parameters = DeleteParams {
-        preconditions: Some(preconditions),
-        ..DeleteParams::background()
-    };
-    match api.delete(&object.name_any(), &parameters).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(source) => Err(Error::Api {
-            what: "remove an object that is no longer wanted",
-            source,
-        }),
-    }
+    delete_exactly(api, &object.name_any(), object.uid())
+        .await
+        .map_err(Error::api("remove an object that is no longer wanted"))
 }
