@@ -2,45 +2,34 @@
 //!
 //! With no kubelet, the pods of a control plane stay pending for ever. This fake marks
 //! them as running and ready, writes the Secrets that a vCluster writes at its start,
-//! and answers `GET /readyz` over TLS for every tenant, by SNI, with a certificate of
-//! that tenant's own CA.
+//! and answers `GET /readyz` over TLS with a certificate that carries the names of the
+//! tenant's own configuration, as it was when its youngest pod began: NAME.NAMESPACE and
+//! `controlPlane.proxy.extraSANs`.
 //!
-//! Its limits: no tenant has an API behind it; a pod is ready at once; the PKI never
-//! changes; nothing is synced between tenant and host. Everything else is real: the
-//! api-server, the controller manager that counts the pods, helm, and the chart.
+//! Its limits: no tenant has an API behind it; a pod is ready at once, and a restart is
+//! no gap; the PKI never changes, and one CA signs for all tenants; nothing is synced
+//! between tenant and host. All tenants share one address, where a client is taken to the
+//! tenant whose certificate covers the name that it asks for: of two with the same
+//! wildcard, to the younger. Everything else is real: the api-server, the controller
+//! manager that counts the pods, helm, and the chart.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+mod tenants;
+
+use std::{net::SocketAddr, sync::Arc};
 
 use futures::StreamExt;
 use kubebyon_k8s::{
-    k8s_openapi::{
-        ByteString,
-        api::core::v1::{Pod, Secret},
-    },
+    k8s_openapi::api::core::v1::{Pod, Secret},
     kube::{
         Api, Client, ResourceExt,
         api::{Patch, PatchParams, PostParams},
         runtime::{WatchStreamExt, watcher},
     },
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
-};
-use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    task::JoinHandle,
-};
-use tokio_rustls::TlsAcceptor;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+pub use self::tenants::{Tenant, Tenants};
 
 /// Images of this tag cannot be pulled: their pods wait in `ImagePullBackOff`.
 pub const UNPULLABLE: &str = "unpullable";
@@ -48,7 +37,7 @@ pub const UNPULLABLE: &str = "unpullable";
 /// The fake; its tasks end when it is dropped.
 pub struct ControlPlanes {
     address: SocketAddr,
-    authority: Arc<Authority>,
+    tenants: Arc<Tenants>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -63,22 +52,23 @@ impl Drop for ControlPlanes {
 impl ControlPlanes {
     /// Plays all control planes of the cluster that `client` talks to.
     pub async fn start(client: Client) -> std::io::Result<Self> {
-        let authority = Arc::new(Authority::new());
+        let tenants = Arc::new(Tenants::new());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let server = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_cert_resolver(authority.clone());
-        let acceptor = TlsAcceptor::from(Arc::new(server));
         let tasks = vec![
-            tokio::spawn(serve(listener, acceptor)),
-            tokio::spawn(run_pods(client, authority.clone())),
+            tokio::spawn(serve(listener, tenants.clone())),
+            tokio::spawn(run_pods(client, tenants.clone())),
         ];
         Ok(Self {
             address,
-            authority,
+            tenants,
             tasks,
         })
+    }
+
+    /// The tenants, for a way to them that knows which one it leads to.
+    pub fn tenants(&self) -> Arc<Tenants> {
+        self.tenants.clone()
     }
 
     /// Where every tenant answers: for the manager's `--tenant-dial-address`.
@@ -88,41 +78,26 @@ impl ControlPlanes {
 
     /// How many different tenants were dialled since [`ControlPlanes::forget_dials`].
     pub fn dialled(&self) -> usize {
-        locked(&self.authority.dialled).len()
+        self.tenants.dialled().len()
     }
 
     /// Begins to count anew.
     pub fn forget_dials(&self) {
-        locked(&self.authority.dialled).clear();
+        self.tenants.dialled().clear();
     }
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
+async fn serve(listener: TcpListener, tenants: Arc<Tenants>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
-        let acceptor = acceptor.clone();
-        tokio::spawn(async move {
-            let Ok(mut tls) = acceptor.accept(stream).await else {
-                return;
-            };
-            let mut request = [0; 1024];
-            let Ok(count) = tls.read(&mut request).await else {
-                return;
-            };
-            let ready = request[..count].starts_with(b"GET /readyz ");
-            let status = if ready { "200 OK" } else { "404 Not Found" };
-            let answer =
-                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            // A client that is gone already has its answer.
-            let _ = tls.write_all(answer.as_bytes()).await;
-            let _ = tls.shutdown().await;
-        });
+        let tenants = tenants.clone();
+        tokio::spawn(async move { tenants.serve(stream, None).await });
     }
 }
 
-async fn run_pods(client: Client, authority: Arc<Authority>) {
+async fn run_pods(client: Client, tenants: Arc<Tenants>) {
     let selector = watcher::Config::default().labels("app=vcluster");
     let mut pods = watcher(Api::<Pod>::all(client.clone()), selector)
         .default_backoff()
@@ -135,13 +110,14 @@ async fn run_pods(client: Client, authority: Arc<Authority>) {
             .as_ref()
             .and_then(|status| status.phase.as_deref())
             == Some("Running");
-        if running || pod.metadata.deletion_timestamp.is_some() {
+        let known = tenant(&pod).is_some_and(|tenant| tenants.knows(&tenant));
+        if (running && known) || pod.metadata.deletion_timestamp.is_some() {
             continue;
         }
-        let (client, authority) = (client.clone(), authority.clone());
+        let (client, tenants) = (client.clone(), tenants.clone());
         tokio::spawn(async move {
             let name = pod.name_any();
-            if let Err(error) = run_pod(&client, &authority, &pod).await {
+            if let Err(error) = run_pod(&client, &tenants, &pod).await {
                 // The pod or its namespace may be gone in the meantime.
                 println!("fake control plane {name}: {error}");
             }
@@ -149,26 +125,52 @@ async fn run_pods(client: Client, authority: Arc<Authority>) {
     }
 }
 
+/// Whose pod it is.
+fn tenant(pod: &Pod) -> Option<Tenant> {
+    let release = pod.labels().get("release")?;
+    Some((pod.namespace()?, release.clone()))
+}
+
+/// The names of a tenant's certificate, as its configuration has them now.
+async fn certificate_names(
+    client: &Client,
+    (namespace, release): &Tenant,
+) -> Result<Vec<String>, kubebyon_k8s::kube::Error> {
+    let mut names = vec![format!("{release}.{namespace}")];
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = secrets.get_opt(&format!("vc-config-{release}")).await?;
+    let data = secret.and_then(|secret| secret.data);
+    if let Some(text) = data.and_then(|mut data| data.remove("config.yaml")) {
+        let config: Value =
+            serde_saphyr::from_slice(&text.0).expect("the chart's configuration is YAML");
+        let extra = config["controlPlane"]["proxy"]["extraSANs"].as_array();
+        let extra = extra.into_iter().flatten().filter_map(Value::as_str);
+        names.extend(extra.map(str::to_owned));
+    }
+    names.dedup();
+    Ok(names)
+}
+
 async fn run_pod(
     client: &Client,
-    authority: &Authority,
+    tenants: &Tenants,
     pod: &Pod,
 ) -> Result<(), kubebyon_k8s::kube::Error> {
-    let namespace = pod.namespace().unwrap_or_default();
-    let Some(release) = pod.labels().get("release") else {
+    let Some(tenant) = tenant(pod) else {
         return Ok(());
     };
+    let (namespace, release) = &tenant;
     if let Some(status) = pull_failure(pod) {
-        let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let parameters = PatchParams::default();
         pods.patch_status(&pod.name_any(), &parameters, &Patch::Merge(&status))
             .await?;
         return Ok(());
     }
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     for secret in [
-        authority.kubeconfig_secret(release),
-        authority.pki_secret(release),
+        tenants.kubeconfig_secret(release),
+        tenants.pki_secret(release),
     ] {
         match secrets.create(&PostParams::default(), &secret).await {
             Ok(_) => {}
@@ -176,6 +178,8 @@ async fn run_pod(
             Err(error) => return Err(error),
         }
     }
+    let names = certificate_names(client, &tenant).await?;
+    tenants.certify(tenant.clone(), names);
     let containers = pod
         .spec
         .as_ref()
@@ -195,7 +199,7 @@ async fn run_pod(
         .map(|type_| json!({"type": type_, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}))
         .collect();
     let status = json!({"status": {"phase": "Running", "podIP": "10.244.0.9", "conditions": conditions, "containerStatuses": statuses}});
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     pods.patch_status(
         &pod.name_any(),
         &PatchParams::default(),
@@ -222,111 +226,4 @@ fn pull_failure(pod: &Pod) -> Option<serde_json::Value> {
             "state": {"waiting": {"reason": "ImagePullBackOff", "message": message}},
         }]}}),
     )
-}
-
-/// One certificate authority for all fake tenants, and a certificate for any name.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    client_certificate: String,
-    client_key: String,
-    served: Mutex<HashMap<String, Arc<CertifiedKey>>>,
-    dialled: Mutex<HashSet<String>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl std::fmt::Debug for Authority {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Authority").finish_non_exhaustive()
-    }
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "fake tenants");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
-            .expect("a certificate");
-        let key = KeyPair::generate().expect("a key");
-        let client = CertificateParams::new(Vec::new())
-            .expect("parameters")
-            .signed_by(&key, &issuer)
-            .expect("a certificate");
-        Self {
-            client_certificate: client.pem(),
-            client_key: key.serialize_pem(),
-            issuer,
-            served: Mutex::default(),
-            dialled: Mutex::default(),
-        }
-    }
-
-    fn kubeconfig_secret(&self, release: &str) -> Secret {
-        let data = [
-            ("certificate-authority", self.issuer.pem()),
-            ("client-certificate", self.client_certificate.clone()),
-            ("client-key", self.client_key.clone()),
-            ("config", String::new()),
-        ];
-        let mut secret = Secret {
-            data: Some(
-                data.into_iter()
-                    .map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes())))
-                    .collect(),
-            ),
-            ..Secret::default()
-        };
-        secret.metadata.name = Some(format!("vc-{release}"));
-        secret.labels_mut().extend([
-            ("app".to_owned(), "vcluster".to_owned()),
-            ("vcluster-name".to_owned(), release.to_owned()),
-        ]);
-        secret
-    }
-
-    fn pki_secret(&self, release: &str) -> Secret {
-        let mut secret = Secret::default();
-        secret.metadata.name = Some(format!("{release}-certs"));
-        secret.data = Some(
-            [(
-                "ca.crt".to_owned(),
-                ByteString(self.issuer.pem().into_bytes()),
-            )]
-            .into(),
-        );
-        secret
-    }
-
-    fn certificate(&self, name: &str) -> Option<CertifiedKey> {
-        let key = KeyPair::generate().ok()?;
-        let certificate = CertificateParams::new(vec![name.to_owned()])
-            .ok()?
-            .signed_by(&key, &self.issuer)
-            .ok()?;
-        let private = PrivateKeyDer::try_from(key.serialize_der()).ok()?;
-        let signer = rustls::crypto::ring::sign::any_supported_type(&private).ok()?;
-        Some(CertifiedKey::new(
-            vec![CertificateDer::from(certificate.der().to_vec())],
-            signer,
-        ))
-    }
-}
-
-impl ResolvesServerCert for Authority {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name()?.to_owned();
-        locked(&self.dialled).insert(name.clone());
-        let mut served = locked(&self.served);
-        if let Some(known) = served.get(&name) {
-            return Some(known.clone());
-        }
-        let made = Arc::new(self.certificate(&name)?);
-        served.insert(name, made.clone());
-        Some(made)
-    }
 }
