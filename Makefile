@@ -44,6 +44,7 @@ smoke: testbed ## Start a real node and a real tenant on it, and end them (needs
 e2e: testbed ## Walk a tenant's whole life on a real node, and crash at every request (needs root).
 	@cargo build --locked --quiet -p kubebyon-operator
 	@KUBEBYON_JOURNEY=1 scripts/step "journey" cargo test --locked --quiet -p kubebyon-e2e --test journey -- --nocapture
+	@KUBEBYON_JOURNEY=1 scripts/step "public names on a real Envoy" cargo test --locked --quiet -p kubebyon-e2e --test entrance -- --nocapture
 	@KUBEBYON_CRASH_EVERY=1 scripts/step "a crash at every request" cargo test --locked --quiet -p kubebyon-e2e --test crash -- --nocapture
 
 .PHONY: bench

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod children;
 pub mod control_planes;
 pub mod crash;
+pub mod edge;
 pub mod gateway;
 pub mod helm_log;
 pub mod in_cluster;

@@ -2,6 +2,7 @@
 
 pub mod charts;
 mod images;
+pub mod installation;
 pub mod tenant;
 
 use std::path::PathBuf;
