@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Options,
     audit::{AuditLog, Requests},
+    cpu::{Clock, Spent, between},
     helm_alone::{RECORDED, Recorder, Recording},
     process::{Operator, Usage},
     say,
@@ -44,8 +45,8 @@ pub struct Figures {
     pub helm_concurrency: u16,
     /// The flags of helm, of both sides.
     pub helm_flags: String,
-    /// Seconds a release of helm alone: before the clusters were made, and after.
-    pub alone: [f64; 2],
+    /// Helm alone: before the clusters were made, and after.
+    pub alone: [Alone; 2],
     /// The making of all clusters.
     pub made: Made,
     /// The restart of the operator over the converged clusters.
@@ -54,10 +55,22 @@ pub struct Figures {
     pub rest: Rest,
 }
 
+/// Releases by helm alone.
+pub struct Alone {
+    /// How many.
+    pub releases: usize,
+    /// How long all took.
+    pub seconds: f64,
+    /// CPU time, by the kernel.
+    pub spent: Spent,
+}
+
 /// All clusters from apply to ready.
 pub struct Made {
     /// From the first request of their author until all are ready.
     pub seconds: f64,
+    /// CPU time, by the kernel.
+    pub spent: Spent,
     /// By the operator's own counter.
     pub helm_runs: u64,
     /// By the operator's own counter.
@@ -130,6 +143,7 @@ struct Bench<'a> {
     operator_client: Client,
     folder: TempDir,
     audit: std::path::PathBuf,
+    clock: Clock,
 }
 
 impl<'a> Bench<'a> {
@@ -143,6 +157,7 @@ impl<'a> Bench<'a> {
         })
         .await;
         let audit = host.cluster.audit_log().expect("an audit log").to_owned();
+        let clock = Clock::new(audit.parent().expect("the cluster's folder"));
         let namespace: Namespace =
             from_value(json!({"metadata": {"name": NAMESPACE}})).expect("a namespace");
         create(&Api::all(host.client.clone()), &namespace).await;
@@ -153,6 +168,7 @@ impl<'a> Bench<'a> {
             operator_client: operator,
             folder: tempfile::tempdir().expect("a folder"),
             audit,
+            clock,
         }
     }
 
@@ -186,14 +202,14 @@ impl<'a> Bench<'a> {
         )
     }
 
-    /// Seconds a release of helm alone, in namespaces as the operator makes them.
+    /// Helm alone, in namespaces as the operator makes them.
     async fn helm_alone(
         &self,
         recording: &Recording,
         prefix: &str,
         count: usize,
         concurrency: u16,
-    ) -> f64 {
+    ) -> Alone {
         say(&format!("helm alone, {count} releases, {prefix}"));
         let releases: Vec<(String, String)> = (0..count)
             .map(|number| {
@@ -208,11 +224,15 @@ impl<'a> Bench<'a> {
                 self.host_namespace(name, namespace)
             })
             .await;
+        let before = self.clock.read();
         let took = recording.run(&releases, concurrency).await;
+        let spent = between(&before, &self.clock.read());
         self.remove(&releases).await;
-        #[expect(clippy::cast_precision_loss)]
-        let each = took.as_secs_f64() / count as f64;
-        each
+        Alone {
+            releases: count,
+            seconds: took.as_secs_f64(),
+            spent,
+        }
     }
 
     async fn host_namespace(&self, name: &str, namespace: &str) {
@@ -283,6 +303,7 @@ impl<'a> Bench<'a> {
         self.leads(operator).await;
         let mut audit = AuditLog::new(self.audit.clone());
         let requests_before = operator.metric("kubebyon_api_requests_total").await;
+        let (before, usage_before) = (self.clock.read(), operator.usage());
         let started = Instant::now();
         let make = async {
             futures::stream::iter(0..count)
@@ -300,13 +321,21 @@ impl<'a> Bench<'a> {
         };
         let ((), ()) = tokio::join!(make, all_ready(&api, count.into(), operator));
         let seconds = started.elapsed().as_secs_f64();
+        let (mut spent, usage) = (between(&before, &self.clock.read()), operator.usage());
+        // It has not been waited for, so the kernel does not count it to this process yet.
+        spent.insert(
+            "helm",
+            usage.helm_cpu_seconds - usage_before.helm_cpu_seconds,
+        );
+        spent.insert("the operator", usage.cpu_seconds - usage_before.cpu_seconds);
         Made {
             seconds,
+            spent,
             requests: audit.read(),
             helm_runs: operator.metric("kubebyon_helm_runs_total").await,
             counted_requests: operator.metric("kubebyon_api_requests_total").await
                 - requests_before,
-            usage: operator.usage(),
+            usage,
             helm_peak_mib: operator.helm_peak_mib(),
         }
     }

@@ -1,6 +1,7 @@
 //! `make bench`: what the product costs, beside the same work without it, in one run.
 
 pub mod audit;
+mod cpu;
 mod fleet;
 mod helm_alone;
 mod node;

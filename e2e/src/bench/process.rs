@@ -19,11 +19,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::fleet::PATIENCE;
+use super::{cpu::times, fleet::PATIENCE};
 use crate::operator::Host;
-
-/// The unit of times in /proc/PID/stat; part of Linux's ABI.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running operator.
 pub struct Operator {
@@ -87,24 +84,11 @@ impl Operator {
 
     /// What the kernel says now.
     pub fn usage(&self) -> Usage {
-        let stat = self.proc("stat");
-        // The second field is the program's name in parentheses, and may hold blanks.
-        let fields: Vec<u64> = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .skip(1)
-            .map(|field| field.parse().unwrap_or_default())
-            .collect();
-        // Counted from the fourth field of proc_pid_stat(5): 11 is cminflt, 14 to 17 the times.
-        let field = |number: usize| fields[number - 4];
-        #[expect(clippy::cast_precision_loss)]
-        let seconds = |a, b| (field(a) + field(b)) as f64 / TICKS_PER_SECOND;
+        let times = times(self.pid);
         Usage {
-            cpu_seconds: seconds(14, 15),
-            helm_cpu_seconds: seconds(16, 17),
-            child_faults: field(11),
+            cpu_seconds: times.own,
+            helm_cpu_seconds: times.children,
+            child_faults: times.child_faults,
             peak_mib: mib(status_kib(&self.proc("status"), "VmHWM:")),
         }
     }

@@ -65,6 +65,7 @@ impl fmt::Display for Report {
         }
         if let Some(fleet) = &self.fleet {
             fleet.how(out)?;
+            fleet.cpu(out)?;
             fleet.requests(out)?;
         }
         Ok(())
@@ -118,7 +119,13 @@ impl Fleet {
     fn creation(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (clusters, made) = (f64::from(self.clusters), &self.figures.made);
         let each = made.seconds / clusters;
-        let alone = f64::midpoint(self.figures.alone[0], self.figures.alone[1]);
+        #[expect(clippy::cast_precision_loss)]
+        let [before, after] = self
+            .figures
+            .alone
+            .each_ref()
+            .map(|alone| alone.seconds / alone.releases as f64);
+        let alone = f64::midpoint(before, after);
         #[expect(clippy::cast_precision_loss)]
         let per_cluster = |count: u64| count as f64 / clusters;
         writeln!(
@@ -132,8 +139,8 @@ impl Fleet {
             out,
             "| the same number of releases by helm alone, {} at a time (before: {:.1} s, after: {:.1} s) | {:.1} s | |",
             self.figures.helm_concurrency,
-            self.figures.alone[0] * clusters,
-            self.figures.alone[1] * clusters,
+            before * clusters,
+            after * clusters,
             alone * clusters
         )?;
         writeln!(
@@ -235,6 +242,33 @@ impl Fleet {
              with nothing to do asks for.",
             self.figures.helm_concurrency, self.figures.helm_flags
         )
+    }
+
+    fn cpu(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "\n## Where the CPU time goes\n\nMilliseconds a cluster, or a release. The fake's share is large \
+             because it is a debug build.\n\n| process | the operator's clusters | helm alone |\n|---|---|---|"
+        )?;
+        let figures = &self.figures;
+        let releases: usize = figures.alone.iter().map(|alone| alone.releases).sum();
+        let mut sums = [0.0, 0.0];
+        for (name, seconds) in &figures.made.spent {
+            let alone: f64 = figures
+                .alone
+                .iter()
+                .filter_map(|alone| alone.spent.get(name))
+                .sum();
+            #[expect(clippy::cast_precision_loss)]
+            let each = [
+                seconds * 1000.0 / f64::from(self.clusters),
+                alone * 1000.0 / releases as f64,
+            ];
+            sums[0] += each[0];
+            sums[1] += each[1];
+            writeln!(out, "| {name} | {:.0} | {:.0} |", each[0], each[1])?;
+        }
+        writeln!(out, "| all | {:.0} | {:.0} |", sums[0], sums[1])
     }
 
     fn requests(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
