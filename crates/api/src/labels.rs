@@ -51,6 +51,14 @@ pub const CREATED_BY_US: &str = "kubebyon.app/created";
 /// `namespace/name` of the object that may adopt it.
 pub const ADOPT: &str = "kubebyon.app/adopt";
 
+/// Annotation on a kubeconfig's Secret: the public host name that the kubeconfig names.
+pub const PUBLIC_NAME: &str = "kubebyon.app/public-name";
+/// Annotation on a kubeconfig's Secret: the public host names that the kubeconfig has left and that
+/// still work for a while, as a JSON list of `{name, since}`.
+pub const RETIRING_NAMES: &str = "kubebyon.app/retiring-names";
+/// Annotation on a host namespace: the public names in its tenant's certificate, separated by commas.
+pub const PUBLIC_SANS: &str = "kubebyon.app/public-sans";
+
 /// Finalizer on a ManagedCluster.
 pub const CLUSTER_FINALIZER: &str = "kubebyon.app/managed-cluster";
 /// Finalizer on a ManagedCluster for what the workload edge made.

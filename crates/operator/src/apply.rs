@@ -78,21 +78,37 @@ impl Applier {
         &self,
         api: &Api<K>,
         live: Option<&K>,
-        mut desired: K,
+        desired: K,
     ) -> Result<Outcome, kube::Error>
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+        K: Resource + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        Ok(match self.ensured(api, live, desired).await? {
+            Some(_) => Outcome::Applied,
+            None => Outcome::Unchanged,
+        })
+    }
+
+    /// As [`Applier::ensure`]; gives the object as it is since, if a write was needed.
+    pub async fn ensured<K>(
+        &self,
+        api: &Api<K>,
+        live: Option<&K>,
+        mut desired: K,
+    ) -> Result<Option<K>, kube::Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Serialize,
     {
         stamp(&mut desired).map_err(kube::Error::SerdeError)?;
         if let Some(live) = live
             && contains(live, &desired).map_err(kube::Error::SerdeError)?
         {
-            return Ok(Outcome::Unchanged);
+            return Ok(None);
         }
         let parameters = PatchParams::apply(self.manager).force();
         api.patch(&desired.name_any(), &parameters, &Patch::Apply(&desired))
-            .await?;
-        Ok(Outcome::Applied)
+            .await
+            .map(Some)
     }
 }
 
@@ -154,6 +170,18 @@ where
         Err(kube::Error::Api(status)) if status.code == 404 && !present => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether `live` says that it was made from this very `desired`; nothing is said of what
+/// became of it since.
+pub fn was_made_from<K, M>(live: &M, desired: &K) -> bool
+where
+    K: Serialize + Clone + Resource,
+    M: ResourceExt,
+{
+    let mut stamped = desired.clone();
+    stamp(&mut stamped).is_ok()
+        && live.annotations().get(APPLIED_HASH) == stamped.annotations().get(APPLIED_HASH)
 }
 
 /// Whether a write was needed.

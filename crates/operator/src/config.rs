@@ -189,6 +189,10 @@ pub struct Options {
     /// For tests without a data plane: dial tenants here instead of at their Service.
     #[arg(long, env = "KUBEBYON_TENANT_DIAL_ADDRESS", hide = true)]
     pub tenant_dial_address: Option<SocketAddr>,
+
+    /// For tests without a data plane: dial public names here instead of at their Gateway.
+    #[arg(long, env = "KUBEBYON_PUBLIC_DIAL_ADDRESS", hide = true)]
+    pub public_dial_address: Option<SocketAddr>,
 }
 
 /// Why the options cannot be used.

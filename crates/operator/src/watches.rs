@@ -8,7 +8,7 @@ use kubebyon_k8s::{
     k8s_openapi::NamespaceResourceScope,
     kube::{
         self, Api, Client, Resource, ResourceExt,
-        core::PartialObjectMeta,
+        core::{ApiResource, DynamicObject, PartialObjectMeta},
         runtime::{
             WatchStreamExt,
             reflector::{self, Store},
@@ -21,7 +21,8 @@ use serde::de::DeserializeOwned;
 /// Everything that is kept of a watched kind.
 pub struct Watched<K>
 where
-    K: Resource<DynamicType = ()> + 'static,
+    K: reflector::Lookup + Clone + 'static,
+    K::DynamicType: Eq + Hash,
 {
     /// What is there now.
     pub store: Store<K>,
@@ -93,6 +94,69 @@ where
         .touched_objects()
         .boxed();
     Watched { store, touched }
+}
+
+/// As [`watch`], of a kind that the host cluster serves in one version or another, or not at
+/// all: in the version that `served` says, and anew when that changes. In the store every
+/// object is of the kind `key`, whatever its version.
+pub fn watch_served(
+    client: &Client,
+    served: tokio::sync::watch::Receiver<Option<ApiResource>>,
+    key: ApiResource,
+    slim: fn(&mut DynamicObject),
+) -> Watched<DynamicObject> {
+    let writer = reflector::store::Writer::<DynamicObject>::new(key);
+    let store = writer.as_reader();
+    let touched = versions(client.clone(), served)
+        .modify(move |object| {
+            object.managed_fields_mut().clear();
+            slim(object);
+        })
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    Watched { store, touched }
+}
+
+type Events = futures::stream::BoxStream<'static, watcher::Result<Event<DynamicObject>>>;
+
+/// The events of the version that is served now. When none is, everything is gone.
+fn versions(
+    client: Client,
+    served: tokio::sync::watch::Receiver<Option<ApiResource>>,
+) -> impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Send + 'static {
+    let begin = move |resource: Option<ApiResource>| -> Events {
+        match resource {
+            Some(resource) => {
+                let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+                watcher(api, watcher::Config::default())
+                    .default_backoff()
+                    .boxed()
+            }
+            None => futures::stream::iter([Ok(Event::Init), Ok(Event::InitDone)])
+                .chain(futures::stream::pending())
+                .boxed(),
+        }
+    };
+    futures::stream::unfold(
+        (served, None::<Events>, begin),
+        |(mut served, mut events, begin)| async move {
+            loop {
+                let current = match &mut events {
+                    Some(current) => current,
+                    None => events.insert(begin(served.borrow_and_update().clone())),
+                };
+                tokio::select! {
+                    biased;
+                    changed = served.changed() => {
+                        changed.ok()?;
+                        events = None;
+                    }
+                    event = current.next() => return event.map(|event| (event, (served, events, begin))),
+                }
+            }
+        },
+    )
 }
 
 /// The cached object of that name.

@@ -57,6 +57,18 @@ impl Cluster {
         .collect()
     }
 
+    /// Whether an object says that it was made for this cluster.
+    pub fn made(&self, meta: &ObjectMeta) -> bool {
+        let has = |key: &str, value: &str| {
+            let labels = meta.labels.as_ref();
+            labels
+                .and_then(|labels| labels.get(key))
+                .map(String::as_str)
+                == Some(value)
+        };
+        has(labels::MANAGED_BY, labels::MANAGER) && has(labels::CLUSTER_UID, &self.uid)
+    }
+
     /// Selects every object made for this cluster.
     pub fn selector(&self) -> String {
         format!("{}={}", labels::CLUSTER_UID, self.uid)

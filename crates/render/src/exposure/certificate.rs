@@ -39,6 +39,19 @@ pub fn subject_alt_names<'a>(
     names
 }
 
+/// The names as one text: see [`kubebyon_api::labels::PUBLIC_SANS`].
+pub fn to_text(names: &BTreeSet<HostPattern>) -> String {
+    let texts: Vec<_> = names.iter().map(ToString::to_string).collect();
+    texts.join(",")
+}
+
+/// Reads what [`to_text`] wrote. What is no name is left out: it would break the release.
+pub fn from_text(text: &str) -> BTreeSet<HostPattern> {
+    text.split(',')
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
 /// Whether one of `names` covers `name`.
 pub fn covers<'a>(names: impl IntoIterator<Item = &'a HostPattern>, name: &Hostname) -> bool {
     names.into_iter().any(|pattern| pattern.covers(name))
@@ -67,6 +80,18 @@ mod tests {
             texts(&names),
             ["demo.clusters.example.com", "*.clusters.example.com"]
         );
+    }
+
+    #[test]
+    fn they_survive_being_written_down() {
+        let names = subject_alt_names(
+            &BTreeSet::new(),
+            &host("clusters.example.com"),
+            [&host("demo.clusters.example.com")],
+        );
+        assert_eq!(from_text(&to_text(&names)), names);
+        assert_eq!(from_text(""), BTreeSet::new());
+        assert_eq!(from_text("bad name, ,*.a.example.com").len(), 1);
     }
 
     #[test]

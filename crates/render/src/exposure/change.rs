@@ -9,10 +9,11 @@
 //! What has to be remembered between two runs is [`Names::published`] and [`Names::retiring`]. Both
 //! belong into one object, the kubeconfig's Secret, so that one write moves both.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kubebyon_api::labels;
 use kubebyon_api::types::Hostname;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +104,33 @@ impl Names {
             published,
             retiring,
         }
+    }
+
+    /// As [`Names::new`], with what the annotations of the kubeconfig's Secret remember. What cannot be
+    /// read in them was not written by us, and is forgotten.
+    pub fn remembered(desired: Hostname, annotations: &BTreeMap<String, String>) -> Self {
+        let published = annotations.get(labels::PUBLIC_NAME);
+        let retiring = annotations.get(labels::RETIRING_NAMES);
+        Self::new(
+            desired,
+            published.and_then(|text| text.parse().ok()),
+            retiring
+                .and_then(|text| serde_json::from_str::<Vec<Retiring>>(text).ok())
+                .unwrap_or_default(),
+        )
+    }
+
+    /// What the annotations of the kubeconfig's Secret have to remember.
+    pub fn memory(&self) -> BTreeMap<String, String> {
+        let published = self
+            .published
+            .iter()
+            .map(|name| (labels::PUBLIC_NAME.to_owned(), name.to_string()));
+        let retiring = serde_json::to_string(&self.retiring)
+            .ok()
+            .filter(|_| !self.retiring.is_empty())
+            .map(|text| (labels::RETIRING_NAMES.to_owned(), text));
+        published.chain(retiring).collect()
     }
 
     /// The name that the spec asks for.

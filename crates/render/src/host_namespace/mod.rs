@@ -7,8 +7,11 @@
 pub mod network;
 mod quota;
 
+use std::collections::BTreeSet;
+
 use kubebyon_api::labels;
 use kubebyon_api::managed_cluster::Quota;
+use kubebyon_api::types::HostPattern;
 use kubebyon_k8s::k8s_openapi::api::core::v1::{
     LimitRange, Namespace, ResourceQuota, ServiceAccount,
 };
@@ -17,6 +20,7 @@ use kubebyon_k8s::k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kubebyon_k8s::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::Cluster;
+use crate::exposure::certificate;
 use crate::gateway_api::ROUTES_LABEL;
 use network::Reach;
 
@@ -81,6 +85,20 @@ impl Objects {
             .labels
             .get_or_insert_default()
             .insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The same for a tenant whose certificate has public names: they are remembered here, for a name
+    /// that once was in the certificate stays, and the release is asked for it again each time.
+    #[must_use]
+    pub fn with_public_sans(mut self, names: &BTreeSet<HostPattern>) -> Self {
+        if !names.is_empty() {
+            self.namespace
+                .metadata
+                .annotations
+                .get_or_insert_default()
+                .insert(labels::PUBLIC_SANS.to_owned(), certificate::to_text(names));
+        }
         self
     }
 }

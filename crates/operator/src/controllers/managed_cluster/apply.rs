@@ -1,5 +1,7 @@
 //! What is written: the host namespace with its fence, the kubeconfig, the finalizer, the status.
 
+use std::collections::BTreeMap;
+
 use kubebyon_api::{
     ManagedCluster, ManagedClusterStatus, Reason, labels, managed_cluster::BackingStoreType,
 };
@@ -35,7 +37,7 @@ use super::{
     stores::Stores,
 };
 use crate::{
-    apply::{delete_exactly, set_finalizer},
+    apply::{delete_exactly, set_finalizer, was_made_from},
     watches::cached,
 };
 
@@ -345,17 +347,23 @@ impl Context {
         cluster: &ManagedCluster,
         identity: &Cluster,
         pki: &TenantPki,
-        endpoint: &Endpoint,
+        publication: &Publication,
     ) -> Result<String, Halt> {
         let name = cluster.kubeconfig_secret_name();
-        let wanted = kubeconfig::secret(identity, &name, pki, endpoint);
-        self.own_secret(
-            identity,
-            wanted,
-            cluster.spec.suspend,
-            "rename spec.kubeconfig.secretName",
-        )
-        .await?;
+        let endpoint = &publication.endpoint;
+        let mut wanted = kubeconfig::secret(identity, &name, pki, endpoint);
+        wanted.annotations_mut().extend(publication.memory.clone());
+        if !self.is_published(identity, &wanted) {
+            let version = self
+                .own_secret(
+                    identity,
+                    wanted,
+                    cluster.spec.suspend,
+                    "rename spec.kubeconfig.secretName",
+                )
+                .await?;
+            self.known.kubeconfig_is(&identity.uid, version);
+        }
         let asked = cluster.spec.kubeconfig.argo_cd.enabled;
         match (asked, self.argo_cd()) {
             (true, None) => return Err(Error::ArgoCdNotConfigured.into()),
@@ -376,6 +384,19 @@ impl Context {
             identity.namespace,
             kubeconfig::KEY
         ))
+    }
+
+    /// Whether the Secret is made from `wanted` already and was not touched since: then nobody
+    /// has to be asked.
+    fn is_published(&self, identity: &Cluster, wanted: &Secret) -> bool {
+        let namespace = wanted.namespace().unwrap_or_default();
+        cached(&self.stores.secrets, &namespace, &wanted.name_any()).is_some_and(|shown| {
+            let known = self.known.kubeconfig_version(&identity.uid);
+            known.is_some()
+                && known == shown.resource_version()
+                && identity.made(&shown.metadata)
+                && was_made_from(&*shown, wanted)
+        })
     }
 
     /// Takes back what [`Context::publish`] gave.
@@ -405,21 +426,25 @@ impl Context {
         })
     }
 
-    /// Applies a Secret, unless one of that name is somebody else's.
+    /// Applies a Secret, unless one of that name is somebody else's. Gives the version that
+    /// is there now.
     async fn own_secret(
         &self,
         identity: &Cluster,
         wanted: Secret,
         suspended: bool,
         remedy: &'static str,
-    ) -> Result<(), Halt> {
+    ) -> Result<Option<String>, Halt> {
         let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
         let live = api
             .get_opt(&name)
             .await
             .map_err(Error::api("read the kubeconfig's Secret"))?;
-        if live.as_ref().is_some_and(|live| !is_of(live, identity)) {
+        if live
+            .as_ref()
+            .is_some_and(|live| !identity.made(&live.metadata))
+        {
             return Err(Error::NotOwned {
                 kind: "Secret",
                 namespace,
@@ -429,13 +454,16 @@ impl Context {
             .into());
         }
         if suspended {
-            return Ok(());
+            return Ok(live.and_then(|live| live.resource_version()));
         }
-        self.applier
-            .ensure(&api, live.as_ref(), wanted)
+        let written = self
+            .applier
+            .ensured(&api, live.as_ref(), wanted)
             .await
             .map_err(Error::api("apply the kubeconfig's Secret"))?;
-        Ok(())
+        Ok(written
+            .or(live)
+            .and_then(|secret| secret.resource_version()))
     }
 
     async fn remove_secret(
@@ -546,6 +574,14 @@ impl Context {
     }
 }
 
+/// What the kubeconfig says, and what its Secret remembers beside it.
+pub struct Publication {
+    /// Where the tenant's API is dialled.
+    pub endpoint: Endpoint,
+    /// Annotations of the Secret.
+    pub memory: BTreeMap<String, String>,
+}
+
 enum Claim {
     /// It is ours.
     Held(Origin),
@@ -585,7 +621,7 @@ fn objects(
         external_database,
         ..Reach::default()
     };
-    HostNamespace {
+    let objects = HostNamespace {
         cluster: identity,
         name: &observed.host_namespace,
         origin,
@@ -593,14 +629,12 @@ fn objects(
         reach,
     }
     .objects()
-}
-
-fn is_of(secret: &Secret, identity: &Cluster) -> bool {
-    let labels = secret.labels();
-    labels
-        .get(labels::MANAGED_BY)
-        .is_some_and(|manager| manager == labels::MANAGER)
-        && labels.get(labels::CLUSTER_UID) == Some(&identity.uid)
+    .with_public_sans(&observed.exposed.sans);
+    if observed.exposed.routes {
+        objects.with_routes()
+    } else {
+        objects
+    }
 }
 
 async fn remove<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>

@@ -1,18 +1,19 @@
 //! Is the tenant's control plane there? Its pods say so first, then it has to prove it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kubebyon_api::Reason;
 use kubebyon_k8s::{
-    k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret, Service},
-    kube::{Api, Client, ResourceExt},
+    k8s_openapi::api::core::v1::{ContainerStatus, Pod, Service},
+    kube::ResourceExt,
 };
 use kubebyon_render::{Cluster, kubeconfig::TenantPki};
 
 use super::{
+    Context,
     error::{Error, Halt},
     observe::{Observed, Replicas},
-    stores::Stores,
+    secrets,
 };
 use crate::dial::{DialError, Dialer};
 
@@ -25,7 +26,9 @@ const DIAL_AGAIN: Duration = Duration::from_millis(250);
 /// A control plane that answered.
 pub struct Proved {
     /// The tenant's certificates, of which its CA is the one that was verified.
-    pub pki: TenantPki,
+    pub pki: Arc<TenantPki>,
+    /// Where it answered.
+    pub address: SocketAddr,
     /// `host:port` inside the host cluster.
     pub endpoint: String,
     /// Ready pods and wanted pods.
@@ -34,11 +37,9 @@ pub struct Proved {
 
 /// Looks at the pods, then dials the API and verifies it by the tenant's CA.
 pub async fn prove(
-    client: &Client,
-    stores: &Stores,
+    context: &Context,
     cluster: &Cluster,
     observed: &Observed,
-    dial_at: Option<SocketAddr>,
 ) -> Result<Proved, Halt> {
     let namespace = observed.host_namespace.as_str();
     let Some(workload) = &observed.workload else {
@@ -49,7 +50,7 @@ pub async fn prove(
     };
     let replicas = workload.replicas();
     if replicas.ready < 1 {
-        let pods = observed.pods(stores);
+        let pods = observed.pods(&context.stores);
         return Err(pods.iter().find_map(|pod| trouble(pod)).unwrap_or_else(|| {
             Halt::wait(
                 Reason::ControlPlaneNotReady,
@@ -61,14 +62,11 @@ pub async fn prove(
         }));
     }
     if !observed.has_pki {
-        return Err(Halt::wait(
-            Reason::KubeconfigPending,
-            "the control plane has not written its certificates yet",
-        ));
+        return Err(secrets::not_written());
     }
-    let pki = read_pki(client, observed).await?;
+    let pki = secrets::tenant_pki(context, cluster, observed).await?;
     let name = cluster.service_dns_name(namespace);
-    let address = match dial_at {
+    let address = match context.options.tenant_dial_address {
         Some(address) => address,
         None => service_address(observed.service.as_deref()).ok_or_else(|| {
             Halt::wait(
@@ -81,6 +79,7 @@ pub async fn prove(
     match dialer.readyz(address, &name, DIAL_LIMIT).await {
         Ok(()) => Ok(Proved {
             pki,
+            address,
             endpoint: format!("https://{name}"),
             replicas,
         }),
@@ -100,29 +99,6 @@ pub async fn answers(pki: &TenantPki, address: SocketAddr, name: &str) -> Result
     Dialer::new(pki.certificate_authority())?
         .readyz(address, name, DIAL_LIMIT)
         .await
-}
-
-async fn read_pki(client: &Client, observed: &Observed) -> Result<TenantPki, Halt> {
-    let name = kubebyon_api::names::vcluster::kubeconfig_secret(&observed.release);
-    let api: Api<Secret> = Api::namespaced(client.clone(), &observed.host_namespace);
-    let secret = api
-        .get_opt(&name)
-        .await
-        .map_err(Error::api("read the tenant's certificates"))?;
-    let Some(secret) = secret else {
-        return Err(Halt::wait(
-            Reason::KubeconfigPending,
-            "the control plane has not written its certificates yet",
-        ));
-    };
-    TenantPki::parse(&secret.data.unwrap_or_default()).map_err(|error| {
-        Error::PkiInvalid {
-            namespace: observed.host_namespace.clone(),
-            name,
-            message: error.to_string(),
-        }
-        .into()
-    })
 }
 
 /// The ClusterIP of the control plane's own Service: never an address that a tenant names.

@@ -36,12 +36,15 @@ use super::{
     Context,
     error::{Error, Halt},
     observe::{self, Observed},
+    public,
 };
 use crate::client::impersonate;
 
 /// The stages, in their order.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Stage {
+    /// What leads to the tenant from outside.
+    Routes,
     /// `helm uninstall`.
     Release,
     /// What the tenant had on the host.
@@ -50,6 +53,8 @@ pub enum Stage {
     Volumes,
     /// The kubeconfig and the registration with Argo CD.
     Kubeconfig,
+    /// The claims on host names.
+    Claims,
     /// The host namespace.
     Namespace,
 }
@@ -57,10 +62,12 @@ pub enum Stage {
 impl Stage {
     fn doing(self) -> &'static str {
         match self {
+            Self::Routes => "removing the routes",
             Self::Release => "uninstalling the release",
             Self::SyncedObjects => "removing what the tenant had on the host",
             Self::Volumes => "removing the tenant's volumes and PKI",
             Self::Kubeconfig => "removing the kubeconfig",
+            Self::Claims => "giving up the host names",
             Self::Namespace => "removing the host namespace",
         }
     }
@@ -100,7 +107,7 @@ pub async fn advance(
     identity: &Cluster,
     observed: &Observed,
 ) -> Result<(), Halt> {
-    let mut stage = Stage::Release;
+    let mut stage = Stage::Routes;
     let result = stages(context, cluster, identity, observed, &mut stage).await;
     let Err(halt) = result else {
         context.deletions.forget(&identity.uid);
@@ -146,6 +153,10 @@ async fn stages(
             .get(labels::CLAIMED_BY)
             .is_some_and(|holder| *holder == identity.key())
     });
+    if ours.is_some() {
+        public::remove_route(context, identity, &observed.host_namespace).await?;
+    }
+    *stage = Stage::Release;
     if let Some(namespace) = &ours {
         let tenant = impersonate(
             &context.client,
@@ -173,6 +184,8 @@ async fn stages(
     }
     *stage = Stage::Kubeconfig;
     context.unpublish(cluster, identity).await?;
+    *stage = Stage::Claims;
+    public::give_up_all(context, identity).await?;
     *stage = Stage::Namespace;
     match ours {
         Some(namespace) if cluster.spec.deletion_policy == DeletionPolicy::Delete => {

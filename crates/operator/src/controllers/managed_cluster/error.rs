@@ -5,12 +5,15 @@ use std::time::Duration;
 use kubebyon_api::{
     Reason,
     conditions::ConditionType,
-    types::{FieldError, VersionStepError},
+    types::{FieldError, Hostname, VersionStepError},
 };
 use kubebyon_k8s::kube::{self, core::Status};
-use kubebyon_render::values::{ValuesError, policy::Refusal};
+use kubebyon_render::{
+    exposure::{claim::NotAClaim, names::NameError},
+    values::{ValuesError, policy::Refusal},
+};
 
-use crate::dial::DialError;
+use crate::{dial::DialError, probe::DnsFault};
 
 /// A step that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -189,6 +192,76 @@ pub enum Error {
         "spec.kubeconfig.argoCD.enabled: the operator runs without --argocd-namespace; ask the host admin, or set it to false"
     )]
     ArgoCdNotConfigured,
+    /// The PublicAccess is not there.
+    #[error(
+        "spec.publicAccess.ref: PublicAccess {0} does not exist; create it, or correct the reference"
+    )]
+    PublicAccessNotFound(String),
+    /// The PublicAccess does not admit the cluster's namespace.
+    #[error(
+        "spec.publicAccess.ref: PublicAccess {access} does not admit namespace {namespace}; ask its owner to widen spec.allowedNamespaces"
+    )]
+    AttachmentNotAllowed {
+        /// `namespace/name` of the PublicAccess.
+        access: String,
+        /// The cluster's namespace.
+        namespace: String,
+    },
+    /// The PublicAccess cannot serve anybody.
+    #[error("PublicAccess {access} cannot serve: {message}; see its conditions")]
+    PublicAccessUnusable {
+        /// `namespace/name` of the PublicAccess.
+        access: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Nothing serves the API.
+    #[error(
+        "the host cluster serves no Gateway API with TLSRoute; install it, and this goes on by itself"
+    )]
+    GatewayApiMissing,
+    /// The name may not be asked for.
+    #[error("spec.publicAccess.hostname: {0}")]
+    Name(NameError),
+    /// The name is another cluster's.
+    #[error(
+        "spec.publicAccess.hostname: {hostname} belongs to ManagedCluster {owner}; take another name"
+    )]
+    HostnameConflict {
+        /// The name.
+        hostname: Hostname,
+        /// `namespace/name` of its holder.
+        owner: String,
+    },
+    /// A ConfigMap stands where a claim should be.
+    #[error(transparent)]
+    NotAClaim(#[from] NotAClaim),
+    /// The gateway's controller refuses the route.
+    #[error("the controller of {gateway} does not accept the route: {message}")]
+    RouteNotAccepted {
+        /// The Gateway.
+        gateway: String,
+        /// The controller's words.
+        message: String,
+    },
+    /// The name does not lead to the tenant's API.
+    #[error("https://{hostname} does not answer through {gateway}: {message}")]
+    ProbeFailed {
+        /// The name.
+        hostname: Hostname,
+        /// The Gateway.
+        gateway: String,
+        /// At which step it failed.
+        message: String,
+    },
+    /// The name does not lead to the entrance.
+    #[error("{fault}; create: {records}")]
+    Dns {
+        /// What was found.
+        fault: DnsFault,
+        /// The records that are needed.
+        records: String,
+    },
     /// The api-server refused a request.
     #[error("cannot {what}: {}", words(source))]
     Api {
@@ -245,6 +318,19 @@ impl Error {
             Self::ForeignRelease { .. } => Reason::ForeignRelease,
             Self::NotOwned { .. } => Reason::NotOwned,
             Self::ArgoCdNotConfigured => Reason::ArgoCDNotConfigured,
+            Self::PublicAccessNotFound(_) => Reason::PublicAccessNotFound,
+            Self::AttachmentNotAllowed { .. } => Reason::AttachmentNotAllowed,
+            Self::PublicAccessUnusable { .. } => Reason::PublicAccessNotReady,
+            Self::GatewayApiMissing => Reason::GatewayAPIMissing,
+            Self::Name(error) => error.reason(),
+            Self::HostnameConflict { .. } | Self::NotAClaim(_) => Reason::HostnameConflict,
+            Self::RouteNotAccepted { .. } => Reason::RouteNotAccepted,
+            Self::ProbeFailed { .. } => Reason::ProbeFailed,
+            Self::Dns {
+                fault: DnsFault::Unanswered(_),
+                ..
+            } => Reason::DNSServerUnavailable,
+            Self::Dns { .. } => Reason::DNSNotReady,
             Self::Api {
                 source: kube::Error::Api(status),
                 ..
@@ -258,7 +344,11 @@ impl Error {
     pub fn is_terminal(&self) -> bool {
         match self {
             Self::Helm(error) => error.is_terminal() || self.is_mended_outside(),
-            Self::NamespaceTerminating { .. } | Self::Dial(_) | Self::Pod { .. } => false,
+            Self::NamespaceTerminating { .. }
+            | Self::Dial(_)
+            | Self::Pod { .. }
+            | Self::ProbeFailed { .. }
+            | Self::Dns { .. } => false,
             Self::Api { .. } => self.is_mended_outside(),
             _ => true,
         }
@@ -424,9 +514,11 @@ impl From<Error> for Halt {
 }
 
 /// The steps of a cluster's way to readiness, in their order.
-pub const STEPS: [ConditionType; 4] = [
+pub const STEPS: [ConditionType; 6] = [
     ConditionType::NamespaceReady,
     ConditionType::ReleaseDeployed,
     ConditionType::ControlPlaneAvailable,
+    ConditionType::DnsReady,
+    ConditionType::PublicEndpointReady,
     ConditionType::KubeconfigPublished,
 ];

@@ -7,21 +7,21 @@ mod control_plane;
 mod deletion;
 mod drift;
 mod error;
+mod events;
+mod handover;
 mod observe;
+mod public;
 mod release;
 mod report;
+mod secrets;
 mod stores;
 mod validate;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use kubebyon_api::{
-    ManagedCluster, ManagedClusterStatus, Reason,
-    conditions::{self, ConditionType},
-    labels,
-    managed_cluster::{Endpoints, ServiceType},
-    refs::SecretRef,
+    ManagedCluster, ManagedClusterStatus, Reason, labels, managed_cluster::HostnameRole,
 };
 use kubebyon_helm::{Helm, chart::Charts};
 use kubebyon_k8s::{
@@ -31,12 +31,12 @@ use kubebyon_k8s::{
         runtime::{
             WatchStreamExt, applier,
             controller::{Action, Config},
-            events::{Event, EventType, Recorder, Reporter},
+            events::{Recorder, Reporter},
             reflector, watcher,
         },
     },
 };
-use kubebyon_render::{Cluster, kubeconfig::Endpoint, values::policy::Policy};
+use kubebyon_render::{Cluster, values::policy::Policy};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -45,15 +45,18 @@ use self::{
     attempts::Attempts,
     drift::Manifests,
     error::{Error, Halt},
+    handover::{HandedOver, hand_over},
     observe::Observed,
     report::{Findings, Outcome},
-    stores::{Guarded, Stores},
+    secrets::Known,
+    stores::{ClusterRef, Guarded, Stores},
     validate::{Offer, Validated},
 };
 use crate::{
     apply::Applier,
     backoff::{Backoff, jittered},
     config::{Options, ValuesPolicy},
+    probe::Prober,
     telemetry::metrics::Metrics,
     watches::refs,
 };
@@ -68,6 +71,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// While a cluster is on its way, it is looked at this often even if no watch says
 /// anything: a watch that lost an event must not hold it up for ever.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// What is due is looked at no earlier, for clocks are not that exact.
+const DUE_SOON: Duration = Duration::from_secs(1);
 /// How long the watches have, at the start, to tell what is there.
 const WATCHES_LIMIT: Duration = Duration::from_secs(30);
 
@@ -88,6 +93,8 @@ pub struct Context {
     manifests: Manifests,
     deletions: deletion::Clock,
     retries: Backoff<String>,
+    known: Known,
+    prober: Prober<ClusterRef>,
 }
 
 /// What the controller is built from.
@@ -133,7 +140,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
         needs_a_look,
         kubebyon_k8s::kube::runtime::PredicateConfig::default(),
     );
-    let (stores, touched) = Stores::watch(&client, clusters.clone());
+    let (stores, touched) = Stores::watch(&client, &options.namespace, clusters.clone());
+    let (prober, proofs) = Prober::new();
     let context = Arc::new(Context {
         offer,
         values_policy: match options.values_policy {
@@ -157,6 +165,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
         manifests: Manifests::default(),
         deletions: deletion::Clock::default(),
         retries: Backoff::new(RETRY.0, RETRY.1),
+        known: Known::default(),
+        prober,
         client,
         options,
     });
@@ -164,7 +174,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
     let main = refs(main, |cluster: &Guarded| {
         vec![reflector::ObjectRef::from_obj(cluster)]
     });
-    let queue = futures::stream::select(main, touched)
+    let proofs = futures::stream::unfold(proofs, |mut proofs| async move {
+        proofs.recv().await.map(|cluster| (cluster, proofs))
+    });
+    let queue = futures::stream::select(main, futures::stream::select(touched, proofs))
         .map(Ok::<_, Infallible>)
         .take_until(stop.cancelled_owned());
     let config = Config::default()
@@ -264,15 +277,15 @@ async fn blind(
     let message = "the operator's watches have not told what is there; its log names the resource, \
                    and its ClusterRole has to grant list and watch on it";
     let findings = Findings {
-        steps: [
-            Outcome::Halted(Halt::wait_for(Reason::ApiServerError, message, LOOK_AGAIN)),
-            Outcome::NotTried,
-            Outcome::NotTried,
-            Outcome::NotTried,
-        ],
+        steps: report::only([Outcome::Halted(Halt::wait_for(
+            Reason::ApiServerError,
+            message,
+            LOOK_AGAIN,
+        ))]),
         facts: facts(cluster, &observed),
         suspended: false,
         announced: None,
+        due: None,
     };
     say(context, cluster, &findings).await?;
     Ok((
@@ -289,7 +302,7 @@ async fn step(
     let Some(identity) = Cluster::of(cluster) else {
         return Ok((Action::await_change(), None));
     };
-    let observed = Observed::read(&context.stores, cluster)?;
+    let mut observed = Observed::read(&context.stores, cluster)?;
     let ours = cluster
         .finalizers()
         .iter()
@@ -310,7 +323,7 @@ async fn step(
             return Ok((Action::await_change(), None));
         }
     }
-    let findings = find(context, cluster, &identity, &observed).await;
+    let findings = find(context, cluster, &identity, &mut observed).await;
     say(context, cluster, &findings).await?;
     let failure = findings.halt().and_then(|(_, halt)| match halt {
         Halt::Waiting(_) => None,
@@ -325,12 +338,24 @@ async fn find(
     context: &Context,
     cluster: &ManagedCluster,
     identity: &Cluster,
-    observed: &Observed,
+    observed: &mut Observed,
 ) -> Findings {
     let mut facts = facts(cluster, observed);
     let validated = validate::validate(&context.offer, cluster, observed);
+    let attached = public::attach(context, cluster, identity, observed).await;
+    match &attached {
+        Ok(Some(attachment)) => observed.expose(attachment),
+        // As long as there is a route, somebody may depend on it.
+        Ok(None) => observed.exposed.routes &= public::has_route(&context.stores, observed),
+        Err(Halt::Failed(Error::AttachmentNotAllowed { .. })) => observed.exposed.routes = false,
+        Err(_) => {}
+    }
+    let observed = &*observed;
     let namespace = context.host_namespace(cluster, identity, observed).await;
+    // The first install carries the public name: to add it later is to restart the tenant.
+    let unnamed = attached.is_err() && observed.history.latest().is_none();
     let released = match (&namespace, validated) {
+        (Ok(_), Ok(_)) if unnamed => Outcome::NotTried,
         (Ok(_), Ok(validated)) => {
             deploy(context, cluster, identity, observed, &validated, &mut facts)
                 .await
@@ -343,45 +368,71 @@ async fn find(
     let serving = namespace.is_ok()
         && !observe::is_foreign(&observed.history)
         && (observed.workload.is_some() || matches!(released, Outcome::Done(_)));
-    let (proved, published) = if serving {
-        let proof = control_plane::prove(
-            &context.client,
-            &context.stores,
-            identity,
-            observed,
-            context.options.tenant_dial_address,
-        )
-        .await;
-        match proof {
-            Ok(proved) => {
-                let endpoint = endpoint(context, cluster, identity, observed, &proved).await;
-                facts.endpoints = Some(endpoints(observed, &proved.endpoint));
-                let published = context
-                    .publish(cluster, identity, &proved.pki, &endpoint)
-                    .await;
-                if published.is_ok() {
-                    facts.kubeconfig_secret_ref = Some(SecretRef {
-                        name: cluster.kubeconfig_secret_name(),
-                    });
-                }
-                let pods = proved.replicas;
-                let message = format!(
-                    "{} of {} pods ready; {} answered, verified by the tenant's CA",
-                    pods.ready, pods.wanted, proved.endpoint
-                );
-                (Outcome::Done(message), published.into())
-            }
-            Err(halt) => (Outcome::Halted(halt), Outcome::NotTried),
-        }
+    let proved = if serving {
+        Some(control_plane::prove(context, identity, observed).await)
     } else {
-        (Outcome::NotTried, Outcome::NotTried)
+        None
+    };
+    let handed = match attached {
+        Ok(attachment) => {
+            let proved = proved.as_ref().and_then(|proved| proved.as_ref().ok());
+            let attachment = attachment.as_ref();
+            hand_over(
+                context, cluster, identity, observed, attachment, proved, &mut facts,
+            )
+            .await
+        }
+        Err(halt) => HandedOver {
+            dns: Outcome::NotTried,
+            endpoint: Outcome::Halted(refused(context, cluster, identity, observed, halt).await),
+            kubeconfig: Outcome::NotTried,
+            due: None,
+        },
+    };
+    let available = match proved {
+        Some(Ok(proved)) => {
+            let pods = proved.replicas;
+            Outcome::Done(format!(
+                "{} of {} pods ready; {} answered, verified by the tenant's CA",
+                pods.ready, pods.wanted, proved.endpoint
+            ))
+        }
+        Some(Err(halt)) => Outcome::Halted(halt),
+        None => Outcome::NotTried,
     };
     Findings {
-        steps: [namespace.into(), released, proved, published],
+        steps: [
+            namespace.into(),
+            released,
+            available,
+            handed.dns,
+            handed.endpoint,
+            handed.kubeconfig,
+        ],
         facts,
         suspended: cluster.spec.suspend,
         announced: None,
+        due: handed.due,
     }
+}
+
+/// Whoever is not admitted any more is not served any more; after any other fault what serves
+/// is left as it is.
+async fn refused(
+    context: &Context,
+    cluster: &ManagedCluster,
+    identity: &Cluster,
+    observed: &Observed,
+    halt: Halt,
+) -> Halt {
+    let excluded = matches!(halt, Halt::Failed(Error::AttachmentNotAllowed { .. }));
+    if excluded && !cluster.spec.suspend {
+        let removed = public::remove_route(context, identity, &observed.host_namespace).await;
+        if let Err(error) = removed {
+            return error.into();
+        }
+    }
+    halt
 }
 
 async fn deploy(
@@ -437,18 +488,17 @@ async fn announce(
 ) {
     info!(%reason, message, "a change of the release is on the way");
     let findings = Findings {
-        steps: [
+        steps: report::only([
             Outcome::Done(format!(
                 "namespace {} is claimed and fenced",
                 observed.host_namespace
             )),
             Outcome::Halted(Halt::wait(reason, message.clone())),
-            Outcome::NotTried,
-            Outcome::NotTried,
-        ],
+        ]),
         facts: facts(cluster, observed),
         suspended: false,
         announced: Some((reason, message)),
+        due: None,
     };
     // To be late with the news is no reason not to do it.
     if let Err(error) = say(context, cluster, &findings).await {
@@ -470,69 +520,12 @@ fn facts(cluster: &ManagedCluster, observed: &Observed) -> ManagedClusterStatus 
         endpoints: before.endpoints,
         kubeconfig_secret_ref: before.kubeconfig_secret_ref,
         host_namespace: Some(observed.host_namespace.clone()),
+        hostnames: before
+            .hostnames
+            .into_iter()
+            .filter(|hostname| hostname.role == HostnameRole::ControlPlane)
+            .collect(),
         ..ManagedClusterStatus::default()
-    }
-}
-
-fn endpoints(observed: &Observed, internal: &str) -> Endpoints {
-    let ports = observed
-        .service
-        .as_ref()
-        .and_then(|service| service.spec.as_ref())
-        .and_then(|spec| spec.ports.as_ref());
-    let port = ports
-        .into_iter()
-        .flatten()
-        .find(|port| port.port == 443)
-        .and_then(|port| port.node_port);
-    Endpoints {
-        internal: Some(internal.to_owned()),
-        node_port: port.map(|port| port.to_string()),
-        public: None,
-    }
-}
-
-/// Where the kubeconfig points: at the load balancer, once it proved to answer there
-/// under its own address, else at the Service.
-async fn endpoint(
-    context: &Context,
-    cluster: &ManagedCluster,
-    identity: &Cluster,
-    observed: &Observed,
-    proved: &control_plane::Proved,
-) -> Endpoint {
-    let internal = Endpoint::internal(identity, &observed.host_namespace);
-    if cluster.spec.control_plane.service.type_ != ServiceType::LoadBalancer
-        || context.options.tenant_dial_address.is_some()
-    {
-        return internal;
-    }
-    let status = observed
-        .service
-        .as_ref()
-        .and_then(|service| service.status.as_ref());
-    let ingress = status
-        .and_then(|status| status.load_balancer.as_ref())
-        .and_then(|balancer| balancer.ingress.as_ref());
-    let Some(address) = ingress
-        .into_iter()
-        .flatten()
-        .find_map(|ingress| ingress.ip.clone())
-    else {
-        return internal;
-    };
-    let Ok(ip) = address.parse() else {
-        return internal;
-    };
-    match control_plane::answers(&proved.pki, SocketAddr::new(ip, 443), &address).await {
-        Ok(()) => Endpoint {
-            server: format!("https://{address}"),
-            tls_server_name: None,
-        },
-        Err(error) => {
-            debug!(%error, "the load balancer's address is not proved yet");
-            internal
-        }
     }
 }
 
@@ -546,6 +539,10 @@ async fn delete(
         Ok(()) => {
             context.attempts.forget(&identity.uid);
             context.manifests.forget(&observed.host_namespace);
+            context.known.forget(&identity.uid);
+            context
+                .prober
+                .forget(&ClusterRef::new(&identity.name).within(&identity.namespace));
             context.set_finalizer(cluster, false).await?;
             info!("deleted");
             Ok((Action::await_change(), None))
@@ -586,52 +583,21 @@ async fn say(
         return Ok(());
     }
     context.write_status(cluster, &status).await?;
-    let before = cluster
-        .status
-        .as_ref()
-        .and_then(|status| conditions::find(&status.conditions, ConditionType::Ready));
-    let Some(now) = conditions::find(&status.conditions, ConditionType::Ready) else {
-        return Ok(());
-    };
-    if before.is_some_and(|before| before.status == now.status && before.reason == now.reason) {
-        return Ok(());
-    }
-    // That something is on its way is told once, when it begins.
-    let on_its_way = now.reason == Reason::Progressing.as_str();
-    if on_its_way && findings.announced.is_none() {
-        return Ok(());
-    }
-    let wrong = findings
-        .halt()
-        .is_some_and(|(_, halt)| !matches!(halt, Halt::Waiting(_)));
-    let event = Event {
-        type_: if wrong {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
-        reason: now.reason.clone(),
-        note: Some(now.message.chars().take(1000).collect()),
-        action: findings
-            .halt()
-            .map_or("Reconcile", |(type_, _)| type_.as_str())
-            .to_owned(),
-        secondary: None,
-    };
-    // An event is for people: to lose one is no reason to fail.
-    if let Err(error) = context
-        .recorder
-        .publish(&event, &cluster.object_ref(&()))
-        .await
-    {
-        debug!(%error, "could not publish an event");
+    for event in events::events(cluster.status.as_ref(), &status, findings) {
+        // An event is for people: to lose one is no reason to fail.
+        let object = cluster.object_ref(&());
+        if let Err(error) = context.recorder.publish(&event, &object).await {
+            debug!(%error, "could not publish an event");
+        }
     }
     Ok(())
 }
 
 fn next_look(context: &Context, identity: &Cluster, findings: &Findings) -> Action {
     let pause = match findings.halt() {
-        None => DIAL_AT_REST,
+        None => findings
+            .due
+            .map_or(DIAL_AT_REST, |due| due.clamp(DUE_SOON, DIAL_AT_REST)),
         Some((_, Halt::Waiting(wait))) => wait.look_again.unwrap_or(LOOK_AGAIN),
         Some((_, Halt::Recalled(recalled))) => return Action::requeue(recalled.pause),
         Some((_, Halt::Failed(_))) => context.retries.failed(identity.uid.clone()),

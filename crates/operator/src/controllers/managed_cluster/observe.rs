@@ -1,11 +1,15 @@
 //! All that is read for one reconcile, once, mostly from what the watches hold.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kubebyon_api::{
     ManagedCluster, labels,
     managed_cluster::{ValuesSource, ValuesSourceKind},
     names,
+    types::{HostPattern, Hostname},
 };
 use kubebyon_helm::{ReleaseHistory, Revision};
 use kubebyon_k8s::{
@@ -18,9 +22,12 @@ use kubebyon_k8s::{
         runtime::reflector::ObjectRef,
     },
 };
-use kubebyon_render::values::Source;
+use kubebyon_render::{
+    exposure::certificate,
+    values::{Public, Source},
+};
 
-use super::{error::Error, stores::Stores};
+use super::{error::Error, public::Attachment, stores::Stores};
 use crate::watches::cached;
 
 /// The facts about one cluster.
@@ -39,6 +46,47 @@ pub struct Observed {
     pub service: Option<Arc<Service>>,
     /// Whether the tenant has written its certificates.
     pub has_pki: bool,
+    /// What of the tenant is public, as far as the host namespace and the release are concerned.
+    pub exposed: Exposed,
+}
+
+/// What of a tenant is public.
+#[derive(Clone, Debug, Default)]
+pub struct Exposed {
+    /// Whether routes of the host namespace may attach to Gateways.
+    pub routes: bool,
+    /// The public names of the tenant's certificate: once there, they stay.
+    pub sans: BTreeSet<HostPattern>,
+    /// The name that the tenant's own nodes dial.
+    pub hostname: Option<Hostname>,
+}
+
+impl Exposed {
+    /// As the release's values have it.
+    pub fn values(&self) -> Option<Public<'_>> {
+        let hostname = self.hostname.as_ref()?;
+        (!self.sans.is_empty()).then_some(Public {
+            hostname,
+            sans: &self.sans,
+        })
+    }
+
+    /// What the host namespace remembers of a tenant that is or was public.
+    fn remembered(namespace: Option<&Namespace>) -> Self {
+        let annotation = namespace.and_then(|found| found.annotations().get(labels::PUBLIC_SANS));
+        let sans = annotation
+            .map(|text| certificate::from_text(text))
+            .unwrap_or_default();
+        let hostname = sans
+            .iter()
+            .find_map(|pattern| pattern.to_string().parse().ok());
+        let label = namespace.and_then(|found| found.labels().get(labels::ROUTES));
+        Self {
+            routes: label.is_some_and(|value| value == labels::ROUTES_ALLOWED),
+            sans,
+            hostname,
+        }
+    }
 }
 
 /// The StatefulSet or Deployment of a control plane.
@@ -123,6 +171,7 @@ impl Observed {
             .map(Workload::Deployment)
         });
         Ok(Self {
+            exposed: Exposed::remembered(namespace.as_deref()),
             namespace,
             history,
             workload,
@@ -140,6 +189,16 @@ impl Observed {
             host_namespace,
             release,
         })
+    }
+
+    /// Has the host namespace and the release carry what `attachment` needs.
+    pub fn expose(&mut self, attachment: &Attachment) {
+        let names = &attachment.names;
+        self.exposed = Exposed {
+            routes: true,
+            sans: attachment.sans.clone(),
+            hostname: Some(names.published().unwrap_or(names.desired()).clone()),
+        };
     }
 
     /// `namespace/name` of the cluster that holds the host namespace.

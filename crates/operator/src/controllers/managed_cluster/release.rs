@@ -327,7 +327,7 @@ async fn wanted(
         host_namespace: &observed.host_namespace,
         kubernetes_version: Some(&validated.version.to_string()),
         default_image: &context.options.default_image,
-        public: None,
+        public: observed.exposed.values(),
         data_source: data_source.as_deref(),
     };
     if !cluster.spec.suspend {

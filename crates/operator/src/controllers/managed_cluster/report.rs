@@ -1,10 +1,12 @@
 //! What the controller says about a cluster: conditions out of what the steps found,
 //! then the summary that programs wait for.
 
+use std::time::Duration;
+
 use kubebyon_api::{
     ManagedCluster, ManagedClusterStatus, Reason,
     conditions::{self, ConditionStatus, ConditionType, condition, keep_transition_time},
-    managed_cluster::Phase,
+    managed_cluster::{HostnameRole, Phase},
 };
 use kubebyon_k8s::k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -16,6 +18,15 @@ use super::{
     observe::Observed,
 };
 
+/// The summary that programs wait for.
+const SUMMARY: [ConditionType; 3] = [
+    ConditionType::Ready,
+    ConditionType::Reconciling,
+    ConditionType::Stalled,
+];
+/// The steps of clusters with a public name alone.
+const PUBLIC: [ConditionType; 2] = [ConditionType::DnsReady, ConditionType::PublicEndpointReady];
+
 /// What became of one step.
 #[derive(Debug)]
 pub enum Outcome {
@@ -25,6 +36,8 @@ pub enum Outcome {
     Halted(Halt),
     /// It was not tried, for an earlier step is not done.
     NotTried,
+    /// The spec does not ask for it.
+    NotAsked,
 }
 
 impl From<Result<String, Halt>> for Outcome {
@@ -36,17 +49,28 @@ impl From<Result<String, Halt>> for Outcome {
     }
 }
 
+/// What became of each of [`STEPS`].
+pub type Steps = [Outcome; STEPS.len()];
+
+/// The steps of a reconcile that came no further than the first ones.
+pub fn only<const N: usize>(first: [Outcome; N]) -> Steps {
+    let mut first = first.into_iter();
+    STEPS.map(|_| first.next().unwrap_or(Outcome::NotTried))
+}
+
 /// The findings of one reconcile.
 #[derive(Debug)]
 pub struct Findings {
     /// One outcome for each of [`STEPS`], in their order.
-    pub steps: [Outcome; STEPS.len()],
+    pub steps: Steps,
     /// What the steps found that is no condition.
     pub facts: ManagedClusterStatus,
     /// Whether `spec.suspend` holds everything back.
     pub suspended: bool,
     /// A change that is about to be made, announced before it is.
     pub announced: Option<(Reason, String)>,
+    /// When something is due though all is done.
+    pub due: Option<Duration>,
 }
 
 impl Findings {
@@ -57,14 +81,14 @@ impl Findings {
             .zip(&self.steps)
             .find_map(|(type_, outcome)| match outcome {
                 Outcome::Halted(halt) => Some((type_, halt)),
-                Outcome::Done(_) | Outcome::NotTried => None,
+                Outcome::Done(_) | Outcome::NotTried | Outcome::NotAsked => None,
             })
     }
 
     fn done(&self) -> bool {
         self.steps
             .iter()
-            .all(|outcome| matches!(outcome, Outcome::Done(_)))
+            .all(|outcome| matches!(outcome, Outcome::Done(_) | Outcome::NotAsked))
     }
 }
 
@@ -86,21 +110,27 @@ pub fn status(
         )
     };
 
+    let private = cluster.spec.public_access.is_none();
     let mut list: Vec<Condition> = STEPS
         .into_iter()
         .zip(&findings.steps)
-        .map(|(type_, outcome)| match outcome {
-            Outcome::Done(message) => make(
+        .filter(|(type_, _)| !(private && PUBLIC.contains(type_)))
+        .filter_map(|(type_, outcome)| match outcome {
+            Outcome::NotAsked => None,
+            Outcome::Done(message) => Some(make(
                 type_,
                 ConditionStatus::True,
                 Reason::Succeeded,
                 message.clone(),
-            ),
-            Outcome::Halted(halt) => {
-                make(type_, ConditionStatus::False, halt.reason(), halt.message())
-            }
+            )),
+            Outcome::Halted(halt) => Some(make(
+                type_,
+                ConditionStatus::False,
+                halt.reason(),
+                halt.message(),
+            )),
             // What was known of it stays, with the generation of which it was known.
-            Outcome::NotTried => old(type_).cloned().unwrap_or_else(|| {
+            Outcome::NotTried => Some(old(type_).cloned().unwrap_or_else(|| {
                 let message = findings.halt().map_or_else(String::new, |(earlier, halt)| {
                     format!("waits for {earlier} ({})", halt.reason())
                 });
@@ -110,7 +140,7 @@ pub fn status(
                     Reason::WaitingForDependency,
                     message,
                 )
-            }),
+            })),
         })
         .collect();
     list.extend(summary(findings, make));
@@ -174,12 +204,7 @@ fn summary(
 pub fn deleting(cluster: &ManagedCluster, observed: &Observed, halt: &Halt) -> Findings {
     let before = cluster.status.clone().unwrap_or_default();
     Findings {
-        steps: [
-            Outcome::Halted(Halt::wait(halt.reason(), halt.message())),
-            Outcome::NotTried,
-            Outcome::NotTried,
-            Outcome::NotTried,
-        ],
+        steps: only([Outcome::Halted(Halt::wait(halt.reason(), halt.message()))]),
         facts: ManagedClusterStatus {
             kubernetes_version: before.kubernetes_version,
             release: before.release,
@@ -188,6 +213,7 @@ pub fn deleting(cluster: &ManagedCluster, observed: &Observed, halt: &Halt) -> F
         },
         suspended: false,
         announced: Some((halt.reason(), halt.message())),
+        due: None,
     }
 }
 
@@ -232,19 +258,24 @@ fn phase(cluster: &ManagedCluster, findings: &Findings, before: &ManagedClusterS
 pub fn differs(old: Option<&ManagedClusterStatus>, new: &ManagedClusterStatus) -> bool {
     let Some(old) = old else { return true };
     let mut mine = old.clone();
-    mine.conditions.retain(|condition| {
-        new.conditions
+    let is_mine = |condition: &Condition| {
+        STEPS
             .iter()
-            .any(|own| own.type_ == condition.type_)
-    });
-    let order =
-        |status: &mut ManagedClusterStatus| status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+            .chain(&SUMMARY)
+            .any(|type_| condition.type_ == type_.as_str())
+    };
+    mine.conditions.retain(is_mine);
+    mine.hostnames
+        .retain(|hostname| hostname.role == HostnameRole::ControlPlane);
+    let order = |status: &mut ManagedClusterStatus| {
+        status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        status.hostnames.sort_by(|a, b| a.name.cmp(&b.name));
+    };
     let mut new = new.clone();
     order(&mut mine);
     order(&mut new);
     // Fields of other controllers are not ours to compare.
     mine.canonical_hostname.clone_from(&new.canonical_hostname);
-    mine.hostnames.clone_from(&new.hostnames);
     mine.backend.clone_from(&new.backend);
     mine != new
 }

@@ -1,27 +1,37 @@
 //! The watches of this controller, and which cluster each event concerns.
 
+mod public;
+
 use futures::{Stream, StreamExt, stream::BoxStream};
-use kubebyon_api::{ManagedCluster, labels};
+use kubebyon_api::{ManagedCluster, PublicAccess, labels};
 use kubebyon_k8s::{
-    k8s_openapi::api::{
-        apps::v1::{Deployment, StatefulSet},
-        core::v1::{
-            ConfigMap, LimitRange, Namespace, Pod, ResourceQuota, Secret, Service, ServiceAccount,
+    gateway_api::{gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute},
+    k8s_openapi::{
+        api::{
+            apps::v1::{Deployment, StatefulSet},
+            core::v1::{
+                ConfigMap, LimitRange, Namespace, Pod, ResourceQuota, Secret, Service,
+                ServiceAccount,
+            },
+            networking::v1::NetworkPolicy,
+            rbac::v1::{Role, RoleBinding},
         },
-        networking::v1::NetworkPolicy,
-        rbac::v1::{Role, RoleBinding},
+        apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     },
     kube::{
         Client, Resource, ResourceExt,
-        core::{DeserializeGuard, PartialObjectMeta},
+        core::{DeserializeGuard, DynamicObject, PartialObjectMeta},
         runtime::reflector::{ObjectRef, Store},
     },
 };
 
+use self::public::Public;
 use crate::watches::{everywhere, refs, watch, watch_metadata, watch_metadata_keeping, whole};
 
 /// A ManagedCluster as it comes off the wire: one that cannot be read must not stop the watch.
 pub type Guarded = DeserializeGuard<ManagedCluster>;
+/// As [`Guarded`], for a PublicAccess.
+pub type GuardedAccess = DeserializeGuard<PublicAccess>;
 /// The name of a ManagedCluster.
 pub type ClusterRef = ObjectRef<Guarded>;
 
@@ -55,6 +65,22 @@ pub struct Stores {
     pub chart_roles: Store<PartialObjectMeta<Role>>,
     /// As above.
     pub chart_role_bindings: Store<PartialObjectMeta<RoleBinding>>,
+    /// Which APIs are served.
+    pub definitions: Store<CustomResourceDefinition>,
+    /// All PublicAccesses.
+    pub accesses: Store<GuardedAccess>,
+    /// All namespaces: their labels decide who may attach.
+    pub all_namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// All GatewayClasses, for who serves them.
+    pub gateway_classes: Store<GatewayClass>,
+    /// Our Gateways, for their addresses.
+    pub gateways: Store<Gateway>,
+    /// The claims on host names.
+    pub claims: Store<ConfigMap>,
+    /// All TLSRoutes; of those that are not ours the host names alone.
+    pub tls_routes: Store<DynamicObject>,
+    /// All HTTPRoutes, without their rules.
+    pub http_routes: Store<HttpRoute>,
 }
 
 const OURS: &str = "app.kubernetes.io/managed-by=kubebyon";
@@ -65,6 +91,7 @@ impl Stores {
     /// fill while it is polled.
     pub fn watch(
         client: &Client,
+        operator_namespace: &str,
         clusters: Store<Guarded>,
     ) -> (Self, impl Stream<Item = ClusterRef> + Send + 'static) {
         let namespaces = watch::<Namespace>(everywhere(client), OURS, whole);
@@ -83,6 +110,7 @@ impl Stores {
         let chart_service_accounts = watch_metadata::<ServiceAccount>(everywhere(client), CHARTS);
         let chart_roles = watch_metadata::<Role>(everywhere(client), CHARTS);
         let chart_role_bindings = watch_metadata::<RoleBinding>(everywhere(client), CHARTS);
+        let public = Public::watch(client, operator_namespace);
 
         let stores = Self {
             namespaces: namespaces.store.clone(),
@@ -99,11 +127,20 @@ impl Stores {
             chart_service_accounts: chart_service_accounts.store,
             chart_roles: chart_roles.store,
             chart_role_bindings: chart_role_bindings.store,
+            definitions: public.definitions.store.clone(),
+            accesses: public.accesses.store.clone(),
+            all_namespaces: public.all_namespaces.store.clone(),
+            gateway_classes: public.gateway_classes.store.clone(),
+            gateways: public.gateways.store.clone(),
+            claims: public.claims.store.clone(),
+            tls_routes: public.tls_routes.store.clone(),
+            http_routes: public.http_routes.store.clone(),
         };
 
         let hosts = namespaces.store;
         let in_host = move |namespace: Option<String>| holder_of(&hosts, namespace.as_deref());
         let users = clusters.clone();
+        let clusters_for_public = clusters.clone();
         let by_secret = {
             let in_host = in_host.clone();
             refs(
@@ -127,7 +164,9 @@ impl Stores {
                 })
             },
         );
+        let of_public = public.streams(&clusters_for_public);
         let streams: Vec<BoxStream<'static, ClusterRef>> = vec![
+            of_public,
             refs(namespaces.touched, |namespace: &Namespace| {
                 holder(namespace).into_iter().collect()
             })
@@ -167,7 +206,12 @@ impl Stores {
         self.limit_ranges.wait_until_ready().await?;
         self.chart_service_accounts.wait_until_ready().await?;
         self.chart_roles.wait_until_ready().await?;
-        self.chart_role_bindings.wait_until_ready().await
+        self.chart_role_bindings.wait_until_ready().await?;
+        self.definitions.wait_until_ready().await?;
+        self.accesses.wait_until_ready().await?;
+        self.all_namespaces.wait_until_ready().await?;
+        // Those of Gateway API may have nothing to watch yet.
+        self.claims.wait_until_ready().await
     }
 }
 
