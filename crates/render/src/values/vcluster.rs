@@ -16,6 +16,11 @@ use crate::Cluster;
 /// the one that `spec.nodes.private.platformSecretRef` names. The chart looks for it there.
 pub const PLATFORM_SECRET: &str = "vcluster-platform-api-key";
 
+/// How a replica of several ends: it serves on for five seconds, until Services and gateways have
+/// heard that it goes. vCluster itself ends on the spot, and the chart has no hook before that.
+/// Its pods have fifteen seconds (the chart's terminationGracePeriodSeconds).
+const LINGER: &str = "trap 'sleep 5; kill $child' TERM; /vcluster start & child=$!; while kill -0 $child 2>/dev/null; do wait $child; code=$?; done; exit $code";
+
 /// What the values of a tenant's release are made from.
 #[derive(Clone, Copy)]
 pub struct Tenant<'a> {
@@ -56,7 +61,17 @@ pub fn needs_licence(spec: &ManagedClusterSpec) -> bool {
 pub fn vcluster(tenant: &Tenant<'_>, user: UserValues) -> Result<Value, ValuesError> {
     let owned = owned(tenant)?;
     single_lines(&owned, &mut Vec::new())?;
-    Ok(merge(Value::Object(user.0), owned))
+    let author = merge(defaults(tenant.spec), Value::Object(user.0));
+    Ok(merge(author, owned))
+}
+
+/// What the author's values override, where the host admin lets them.
+fn defaults(spec: &ManagedClusterSpec) -> Value {
+    // One replica alone would only end later: nobody serves in its place.
+    if spec.control_plane.replicas < 2 {
+        return json!({});
+    }
+    json!({"controlPlane": {"statefulSet": {"command": ["/bin/sh", "-c", LINGER]}}})
 }
 
 fn owned(tenant: &Tenant<'_>) -> Result<Value, ValuesError> {
