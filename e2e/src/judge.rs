@@ -21,6 +21,7 @@ use kubebyon_k8s::{
         runtime::{WatchStreamExt, watcher},
     },
 };
+use kubebyon_testbed::ApiOptions;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{runtime::Runtime, task::JoinHandle, time::Instant};
@@ -45,10 +46,20 @@ impl Shared {
         lease: &str,
         flags: impl FnOnce(&Host) -> Vec<String>,
     ) -> &'static Self {
+        Self::get_with(cell, lease, ApiOptions::default(), flags)
+    }
+
+    /// As [`Shared::get`], with options of the api-server. `flags` runs inside the runtime.
+    pub fn get_with(
+        cell: &'static OnceLock<Self>,
+        lease: &str,
+        options: ApiOptions,
+        flags: impl FnOnce(&Host) -> Vec<String>,
+    ) -> &'static Self {
         cell.get_or_init(|| {
             let runtime = Runtime::new().expect("a runtime");
             let (host, manager) = runtime.block_on(async {
-                let host = Host::start().await;
+                let host = Host::start_with(options).await;
                 let mut arguments = vec![format!("--lease-name={lease}")];
                 arguments.extend(flags(&host));
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -10,4 +10,5 @@ pub mod helm_log;
 pub mod in_cluster;
 pub mod inventory;
 pub mod judge;
+pub mod name_server;
 pub mod operator;
