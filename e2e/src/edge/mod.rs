@@ -5,6 +5,7 @@ pub mod calls;
 pub mod object;
 pub mod outside;
 pub mod site;
+pub mod tenant;
 
 use std::{
     thread::sleep,

@@ -115,9 +115,9 @@ impl Object {
         self.wait("Ready to be True", limit, ready).1
     }
 
-    /// Waits until it is gone after a deletion.
+    /// Deletes it, unless it is gone, and waits until it is.
     pub fn delete(&self) {
-        if let Err(error) = self.run("delete", &["--timeout=180s"]) {
+        if let Err(error) = self.run("delete", &["--ignore-not-found", "--timeout=180s"]) {
             panic!("{error}\n{:#}", self.get()["status"]);
         }
     }

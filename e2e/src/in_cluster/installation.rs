@@ -24,7 +24,8 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Starts a cluster of this name with the product in it.
+    /// Starts a cluster of this name with the product in it; or brings the product into the cluster that `testbed up`
+    /// has made and `KUBEBYON_CLUSTER` names, which stays, for those who work on a journey.
     ///
     /// # Errors
     /// What this machine lacks, or what did not start.
@@ -34,7 +35,10 @@ impl Installation {
             addons,
             ..NodeOptions::default()
         };
-        let cluster = NodeCluster::start(name, options)?;
+        let cluster = match std::env::var("KUBEBYON_CLUSTER") {
+            Ok(there) => NodeCluster::attach(&there)?,
+            Err(_) => NodeCluster::start(name, options)?,
+        };
         let kubectl = Kubectl::new(cluster.bins(), &cluster.kubeconfig());
         let image = load_images(&cluster, programs)?;
         let repository = Repository::prepare(&cluster)?;

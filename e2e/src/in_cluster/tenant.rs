@@ -15,6 +15,16 @@ pub fn kubeconfig(
     namespace: &str,
     name: &str,
 ) -> Result<PathBuf> {
+    let path = cluster.dir().join(format!("{namespace}-{name}.kubeconfig"));
+    write_kubeconfig(kubectl, namespace, name, &path)?;
+    Ok(path)
+}
+
+/// Writes the published kubeconfig of a ManagedCluster into a file, for its owner alone.
+///
+/// # Errors
+/// When there is none yet, or the file cannot be written.
+pub fn write_kubeconfig(kubectl: &Kubectl, namespace: &str, name: &str, path: &Path) -> Result<()> {
     let encoded = kubectl.run(
         "read the published kubeconfig",
         &[
@@ -33,9 +43,7 @@ pub fn kubeconfig(
         .decode(encoded.trim())
         .map_err(|error| unexpected(error.to_string()))?;
     let text = String::from_utf8(text).map_err(|error| unexpected(error.to_string()))?;
-    let path = cluster.dir().join(format!("{namespace}-{name}.kubeconfig"));
-    write_private(&path, &text)?;
-    Ok(path)
+    write_private(path, &text)
 }
 
 /// kubectl inside a tenant, by a kubeconfig that was written before.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kubebyon_e2e::edge::{
     calls::Calls,
-    object::Condition,
+    object::{Condition, Object},
     site::{API, WEB},
     until,
 };
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Entrance, READY, SOON, World,
     site::{says, single},
+    tenants::{OTHER_TEAM, THIEF, Town, tenant},
 };
 
 /// Runs each fault while a client looks at the site of `other`.
@@ -46,26 +47,78 @@ pub fn each_has_its_reason(world: &World, entrance: &Entrance, other: &Entrance)
     world.done(&tally.to_string());
 }
 
+/// What can go wrong with tenants' entrances, while a client of the other entrance's tenant looks on.
+pub fn of_tenants(world: &World, town: &Town) {
+    let kept = town.steady.published("steady-calm").unwrap();
+    let calls = town.steady.calls_with(&kept, Duration::from_secs(1), 1);
+    no_envoy(world, town);
+    let tally = calls.end();
+    assert!(tally.failed.is_empty(), "{tally}");
+    world.done(&format!("the other entrance, meanwhile: {tally}"));
+    not_admitted(world, town);
+}
+
+/// No data plane: the Gateway's status says nothing of it, the probe does.
+fn no_envoy(world: &World, town: &Town) {
+    let envoys = world.kubectl(&[
+        "get",
+        "deployment",
+        "--namespace=envoy-gateway-system",
+        "--selector=gateway.envoyproxy.io/owning-gatewayclass=steady",
+        "--output=name",
+    ]);
+    let three = [&town.red, &town.green, &town.blue];
+    // Its controller would bring it back.
+    scale(world, "deployment/envoy-gateway", 0);
+    scale(world, envoys.trim(), 0);
+    let took = three.map(|tenant| {
+        let object = &tenant.object;
+        let (condition, took) = object.because("PublicEndpointReady", "ProbeFailed", SOON);
+        assert_eq!(condition.status, "False");
+        object.because("Ready", "ProbeFailed", SOON);
+        took.as_secs_f32()
+    });
+    let noticed = took.iter().sum::<f32>();
+    scale(world, envoys.trim(), 2);
+    scale(world, "deployment/envoy-gateway", 1);
+    let took = three.map(|tenant| tenant.object.ready(READY).as_secs_f32());
+    let back = took.iter().sum::<f32>();
+    world.done(&format!(
+        "without Envoy its three tenants are ProbeFailed within {noticed:.1} s, and well {back:.1} s after its return"
+    ));
+}
+
+fn not_admitted(world: &World, town: &Town) {
+    let outsider = Object::cluster(&world.installation.kubectl, THIEF, "outsider");
+    outsider.apply(&tenant(world, "edge-other", "other"));
+    let (condition, _) = outsider.because("Ready", "AttachmentNotAllowed", SOON);
+    assert_eq!(condition.status, "False");
+    assert_eq!(outsider.status("/release"), Value::Null);
+    outsider.delete();
+    let steady = &town.steady.object;
+    assert_eq!(steady.condition("Ready").unwrap().status, "True");
+    world.kubectl(&["label", "namespace", OTHER_TEAM, "tenants-"]);
+    steady.because("Ready", "AttachmentNotAllowed", SOON);
+    assert_eq!(town.red.object.condition("Ready").unwrap().status, "True");
+    world.kubectl(&["label", "namespace", OTHER_TEAM, "tenants=welcome"]);
+    steady.ready(READY);
+    world.done("a namespace that an entrance does not admit is AttachmentNotAllowed, and so is one that it admits no more");
+}
+
+fn scale(world: &World, deployment: &str, replicas: u8) {
+    let namespace = "--namespace=envoy-gateway-system";
+    let wanted = format!("--replicas={replicas}");
+    world.kubectl(&["scale", deployment, namespace, &wanted]);
+    let path = "--output=jsonpath={.status.replicas}";
+    until(&format!("{deployment} to come or go"), SOON, || {
+        let now = world.kubectl(&["get", deployment, namespace, path]);
+        (now.parse::<u8>().unwrap_or_default() == replicas).then_some(())
+    });
+}
+
 fn no_controller(world: &World, entrance: &Entrance) {
-    let scale = |replicas: u8| {
-        world.kubectl(&[
-            "scale",
-            "deployment/envoy-gateway",
-            "--namespace=envoy-gateway-system",
-            &format!("--replicas={replicas}"),
-        ]);
-        let path = "--output=jsonpath={.status.replicas}";
-        until("the controller to come or go", SOON, || {
-            let now = world.kubectl(&[
-                "get",
-                "deployment/envoy-gateway",
-                "--namespace=envoy-gateway-system",
-                path,
-            ]);
-            (now.parse::<u8>().unwrap_or_default() == replicas).then_some(())
-        });
-    };
-    scale(0);
+    let controller = "deployment/envoy-gateway";
+    scale(world, controller, 0);
     let mut closed = entrance.spec.clone();
     closed["platform"]["httpToHttpsRedirect"] = json!(false);
     entrance.object.apply(&closed);
@@ -87,7 +140,7 @@ fn no_controller(world: &World, entrance: &Entrance) {
         says(API),
         "the data plane goes on"
     );
-    scale(1);
+    scale(world, controller, 1);
     let took = entrance.object.ready(READY);
     entrance.object.apply(&entrance.spec);
     entrance.object.ready(READY);

@@ -4,8 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a journey that fails stops there")]
 
 mod addresses;
+mod calls;
 mod faults;
 mod site;
+mod tenants;
+mod theft;
 
 use std::{
     path::PathBuf,
@@ -33,6 +36,18 @@ fn the_platform_has_its_site_and_addresses() {
     let dual = addresses::dual_has_two(&world);
     faults::each_has_its_reason(&world, &public, &dual);
     site::without_web(&world, &public);
+}
+
+#[test]
+fn tenants_are_reached_under_their_own_names() {
+    let Some(world) = World::enter() else { return };
+    let town = tenants::Town::start(&world);
+    town.each_answers_under_its_own_name(&world);
+    calls::another_name_and_an_upgrade(&world, &town);
+    calls::restarts(&world, &town);
+    theft::moves_no_traffic(&world, &town);
+    faults::of_tenants(&world, &town);
+    town.end(&world);
 }
 
 /// The cluster that the tests of this program share, one after the other.
