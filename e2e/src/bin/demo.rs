@@ -4,7 +4,6 @@ use std::{
     io::{BufReader, IsTerminal},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -22,15 +21,21 @@ use serde_json::Value;
 
 const NAME: &str = "demo";
 const NAMESPACE: &str = "team-a";
-const STEPS: usize = 6;
-/// How long the tenant may take to be proved ready, and to be reached from this machine.
+const STEPS: usize = 7;
+const ENTRANCE_NAMESPACE: &str = "kubebyon-system";
+/// The names of the tenants' APIs, in the cluster's own DNS zone.
+const PUBLIC_NAMES: &str = "*.clusters.test";
+/// How long the tenant may take to be proved ready.
 const READY_LIMIT: Duration = Duration::from_secs(300);
-const REACH_LIMIT: Duration = Duration::from_secs(90);
+/// How long the entrance may take to have an address, in seconds.
+const ENTRANCE_LIMIT: u32 = 120;
 /// The conditions that are shown, in the order in which they come.
-const CONDITIONS: [&str; 5] = [
+const CONDITIONS: [&str; 7] = [
     "NamespaceReady",
     "ReleaseDeployed",
     "ControlPlaneAvailable",
+    "DNSReady",
+    "PublicEndpointReady",
     "KubeconfigPublished",
     "Ready",
 ];
@@ -80,6 +85,7 @@ impl Demo {
         in_cluster::install_operator(&kubectl, &image)?;
         step.done();
 
+        self.entrance(&cluster, &kubectl)?;
         self.tenant(&cluster, &kubectl, &repository)?;
         let kubeconfig = self.inside(&cluster, &kubectl)?;
         self.finish(&cluster, &kubectl, &kubeconfig)
@@ -143,7 +149,13 @@ impl Demo {
         }
         self.progress.say(&format!("{label}: starting"));
         let status = Command::new(testbed_program()?)
-            .args(["up", "--profile=node", "--with=vcluster", "--name", NAME])
+            .args([
+                "up",
+                "--profile=node",
+                "--with=vcluster,envoy-gateway",
+                "--name",
+                NAME,
+            ])
             .stdout(Stdio::null())
             .status()
             .map_err(Error::file("run", "testbed up"))?;
@@ -160,13 +172,47 @@ impl Demo {
         Ok(cluster)
     }
 
+    /// The PublicAccess, and the records that its owner would make in public DNS.
+    fn entrance(&self, cluster: &NodeCluster, kubectl: &Kubectl) -> Result<()> {
+        let step = self.step(
+            5,
+            &format!("the entrance: a PublicAccess, and DNS for {PUBLIC_NAMES}"),
+        );
+        kubectl.apply_files(
+            "apply the PublicAccess",
+            &[repository().join("e2e/demo/entrance.yaml")],
+        )?;
+        kubectl.wait(
+            "wait for the entrance",
+            "condition=Ready",
+            &[
+                &format!("--namespace={ENTRANCE_NAMESPACE}"),
+                "publicaccess/public",
+            ],
+            ENTRANCE_LIMIT,
+        )?;
+        let address = kubectl.run(
+            "read the entrance's address",
+            &[
+                "get",
+                "publicaccess",
+                "public",
+                &format!("--namespace={ENTRANCE_NAMESPACE}"),
+                "--output=jsonpath={.status.gateways[0].addresses[0]}",
+            ],
+        )?;
+        cluster.zone().set(PUBLIC_NAMES, address.trim().parse()?)?;
+        step.done();
+        Ok(())
+    }
+
     fn tenant(
         &self,
         cluster: &NodeCluster,
         kubectl: &Kubectl,
         repository: &Repository,
     ) -> Result<()> {
-        let label = format!("[5/{STEPS}] a tenant: kubectl apply -f");
+        let label = format!("[6/{STEPS}] a tenant: kubectl apply -f");
         let sample = SAMPLE
             .replace("@VERSION@", in_cluster::charts::CHART_VERSION)
             .replace("@DIGEST@", &repository.digest);
@@ -189,60 +235,60 @@ impl Demo {
             ));
         })?;
         self.progress.say(&format!(
-            "[5/{STEPS}] a tenant: proved ready {} after kubectl apply",
+            "[6/{STEPS}] a tenant: proved ready {} after kubectl apply",
             clock(began.elapsed())
         ));
         Ok(())
     }
 
+    /// From outside of the nodes, over the public name: DNS, port 443, TLS verified.
     fn inside(&self, cluster: &NodeCluster, kubectl: &Kubectl) -> Result<PathBuf> {
         let step = self.step(
-            6,
-            "a pod inside the tenant, with the kubeconfig from Secret demo-kubeconfig",
+            7,
+            "a pod inside the tenant, from outside, over the public name in Secret demo-kubeconfig",
         );
-        let deadline = Instant::now() + REACH_LIMIT;
-        let kubeconfig = loop {
-            let kubeconfig = tenant::kubeconfig(cluster, kubectl, NAMESPACE, NAME)?;
-            let tenant = Kubectl::new(cluster.bins(), &kubeconfig);
-            let version = tenant.run(
-                "ask the tenant's API",
-                &["--request-timeout=5s", "get", "--raw", "/version"],
-            );
-            match version {
-                Ok(_) => break kubeconfig,
-                Err(error) if Instant::now() > deadline => return Err(error),
-                // The kubeconfig names the load balancer's address once that is proved.
-                Err(_) => sleep(Duration::from_secs(1)),
-            }
-        };
-        let tenant = Kubectl::new(cluster.bins(), &kubeconfig);
-        tenant.apply_files(
-            "create a Deployment in the tenant",
-            &[repository().join("e2e/demo/hello.yaml")],
-        )?;
-        tenant.wait(
-            "wait for the tenant's Deployment",
-            "condition=Available",
-            &["deployment/hello"],
-            120,
+        let kubeconfig = tenant::kubeconfig(cluster, kubectl, NAMESPACE, NAME)?;
+        let hello = format!(
+            "--filename={}",
+            repository().join("e2e/demo/hello.yaml").display()
+        );
+        outside(cluster, &kubeconfig, &["apply", &hello])?;
+        outside(
+            cluster,
+            &kubeconfig,
+            &[
+                "wait",
+                "--for=condition=Available",
+                "--timeout=120s",
+                "deployment/hello",
+            ],
         )?;
         step.done();
         Ok(kubeconfig)
     }
 
     fn finish(&self, cluster: &NodeCluster, kubectl: &Kubectl, kubeconfig: &Path) -> Result<()> {
-        let tenant = Kubectl::new(cluster.bins(), kubeconfig);
         let clusters = kubectl.run(
             "list the ManagedClusters",
             &["get", "managedclusters.kubebyon.app", "--all-namespaces"],
         )?;
-        let pods = tenant.run(
-            "list the tenant's pods",
+        let server = outside(
+            cluster,
+            kubeconfig,
+            &[
+                "config",
+                "view",
+                "--output=jsonpath={.clusters[0].cluster.server}",
+            ],
+        )?;
+        let pods = outside(
+            cluster,
+            kubeconfig,
             &["get", "pods", "--all-namespaces", "--output=wide"],
         )?;
         println!("\n$ kubectl get managedclusters.kubebyon.app -A\n{clusters}");
         println!(
-            "$ kubectl --kubeconfig {} get pods -A -o wide\n{pods}",
+            "$ kubectl --kubeconfig {} get pods -A -o wide   # {server}, from outside\n{pods}",
             kubeconfig.display()
         );
         println!("Done in {}.\n", clock(self.started.elapsed()));
@@ -261,7 +307,8 @@ impl Demo {
             println!("  {line}");
         }
         println!(
-            "  kubectl --kubeconfig {} get namespaces",
+            "  {} enter --name {NAME} -- kubectl --kubeconfig {} get namespaces",
+            testbed_program()?.display(),
             kubeconfig.display()
         );
         println!(
@@ -272,9 +319,20 @@ impl Demo {
     }
 }
 
+/// kubectl with the tenant's kubeconfig on the LAN in front of the nodes, where names are found by DNS alone.
+fn outside(cluster: &NodeCluster, kubeconfig: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = cluster.outside(cluster.kubectl())?;
+    command
+        .env("KUBECACHEDIR", kubeconfig.with_extension("cache"))
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(arguments);
+    output(&format!("kubectl {}", arguments.join(" ")), &mut command)
+}
+
 fn options() -> NodeOptions {
     NodeOptions {
-        addons: vec![Addon::Vcluster],
+        addons: vec![Addon::Vcluster, Addon::EnvoyGateway],
         ..NodeOptions::default()
     }
 }
