@@ -28,7 +28,7 @@ pub(super) struct Limits {
 }
 
 /// What the Chart.yaml says.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Chart {
     pub(super) name: String,
     pub(super) version: String,

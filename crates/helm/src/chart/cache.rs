@@ -1,4 +1,4 @@
-//! Archives on disk by digest, and what was resolved a moment ago.
+//! Archives on disk by digest, what was found in them, and what was resolved a moment ago.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::ChartRequest;
+use super::{ChartRequest, archive::Chart};
 use crate::digest::Sha256Digest;
 
 /// Archives kept on disk; those used longest ago go first.
@@ -25,6 +25,16 @@ pub(super) struct Cache {
     dir: PathBuf,
     recent: Mutex<HashMap<ChartRequest, Arc<tokio::sync::Mutex<()>>>>,
     resolved: Mutex<HashMap<ChartRequest, (Instant, Sha256Digest)>>,
+    inspected: Mutex<HashMap<Sha256Digest, Inspected>>,
+}
+
+/// An archive that was looked into before.
+#[derive(Clone, Debug)]
+pub(super) struct Inspected {
+    /// What its Chart.yaml says.
+    pub(super) chart: Chart,
+    /// The file that helm is given, and its own digest.
+    file: (PathBuf, Sha256Digest),
 }
 
 impl Cache {
@@ -34,6 +44,7 @@ impl Cache {
             dir: dir.to_owned(),
             recent: Mutex::default(),
             resolved: Mutex::default(),
+            inspected: Mutex::default(),
         })
     }
 
@@ -57,8 +68,8 @@ impl Cache {
     }
 
     /// Keeps an archive; whole or not at all, also after a crash.
-    pub(super) async fn put(&self, digest: Sha256Digest, bytes: Vec<u8>) -> io::Result<PathBuf> {
-        let (dir, path) = (self.dir.clone(), self.path(digest));
+    async fn put(&self, path: PathBuf, bytes: Vec<u8>) -> io::Result<PathBuf> {
+        let dir = self.dir.clone();
         let write = move || {
             if path.exists() && fs::read(&path).is_ok_and(|kept| kept == bytes) {
                 return Ok(path);
@@ -72,6 +83,55 @@ impl Cache {
         tokio::task::spawn_blocking(write)
             .await
             .map_err(io::Error::other)?
+    }
+
+    /// What is known of the archive of that digest, and the file that helm is given of it, if
+    /// that is there unharmed.
+    pub(super) async fn inspected(&self, digest: Sha256Digest) -> Option<(Chart, PathBuf)> {
+        let Inspected { chart, file } = self
+            .inspected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&digest)
+            .cloned()?;
+        let (path, expected) = file;
+        let check = move || {
+            let good = fs::read(&path).is_ok_and(|bytes| Sha256Digest::of(&bytes) == expected);
+            let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+            good.then_some(path)
+        };
+        let path = tokio::task::spawn_blocking(check).await.ok()??;
+        Some((chart, path))
+    }
+
+    /// Keeps what was found in an archive, and what helm is given of it, if that is not the
+    /// whole; gives the file for helm.
+    pub(super) async fn keep(
+        &self,
+        digest: Sha256Digest,
+        chart: Chart,
+        archive: Vec<u8>,
+        slim: Option<Vec<u8>>,
+    ) -> io::Result<PathBuf> {
+        let whole = self.put(self.path(digest), archive).await?;
+        let file = match slim {
+            Some(bytes) => {
+                let own = Sha256Digest::of(&bytes);
+                let name = format!("{}.slim.tgz", digest.hex());
+                (self.put(self.dir.join(name), bytes).await?, own)
+            }
+            None => (whole, digest),
+        };
+        let path = file.0.clone();
+        let mut inspected = self
+            .inspected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if inspected.len() >= KEEP {
+            inspected.clear();
+        }
+        inspected.insert(digest, Inspected { chart, file });
+        Ok(path)
     }
 
     /// Waits until no other caller fetches the same, and tells what the last one found.
@@ -123,11 +183,12 @@ mod tests {
         let cache = Cache::open(dir.path()).unwrap();
         let digest = Sha256Digest::of(b"chart");
         assert_eq!(cache.get(digest).await, None);
-        let path = cache.put(digest, b"chart".to_vec()).await.unwrap();
+        let put = || cache.put(cache.path(digest), b"chart".to_vec());
+        let path = put().await.unwrap();
         assert_eq!(cache.get(digest).await.as_deref(), Some(&b"chart"[..]));
         fs::write(&path, "charm").unwrap();
         assert_eq!(cache.get(digest).await, None);
-        cache.put(digest, b"chart".to_vec()).await.unwrap();
+        put().await.unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"chart");
     }
 
@@ -137,7 +198,8 @@ mod tests {
         let cache = Cache::open(dir.path()).unwrap();
         for index in 0..=KEEP {
             let bytes = index.to_string().into_bytes();
-            cache.put(Sha256Digest::of(&bytes), bytes).await.unwrap();
+            let path = cache.path(Sha256Digest::of(&bytes));
+            cache.put(path, bytes).await.unwrap();
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), KEEP);
         assert_eq!(cache.get(Sha256Digest::of(b"0")).await, None);

@@ -13,6 +13,7 @@ mod index;
 mod local;
 mod oci;
 mod policy;
+mod slim;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -70,13 +71,13 @@ pub struct ChartRequest {
 /// A chart archive on disk, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChartArchive {
-    /// The file.
+    /// The file for helm: the archive, less what helm has no use for.
     pub path: PathBuf,
     /// The name in its Chart.yaml.
     pub name: String,
     /// The version in its Chart.yaml.
     pub version: String,
-    /// The digest of the file: what a caller pins.
+    /// The digest of the archive as the repository has it: what a caller pins.
     pub digest: Sha256Digest,
 }
 
@@ -169,23 +170,27 @@ impl Charts {
 
     /// Checks an archive against the request, and puts it into the cache.
     async fn keep(&self, request: &ChartRequest, bytes: Vec<u8>) -> Result<ChartArchive> {
-        let limits = Limits {
-            unpacked: self.0.config.max_unpacked,
-            name: request.name.clone(),
-        };
-        let inspect = move || {
-            let digest = Sha256Digest::of(&bytes);
-            archive::inspect(&bytes, &limits).map(|chart| (digest, chart, bytes))
-        };
-        let name = || request.name.clone();
-        let inspected = tokio::task::spawn_blocking(inspect).await;
-        let inspected = inspected.map_err(|error| Error::Io {
+        let lost = |error| Error::Io {
             what: "read the archive",
             source: std::io::Error::other(error),
-        })?;
-        let (digest, chart, bytes) = match inspected {
-            Ok(good) => good,
-            Err(error) => return Err(error),
+        };
+        let hash = move || (Sha256Digest::of(&bytes), bytes);
+        let (digest, bytes) = tokio::task::spawn_blocking(hash).await.map_err(lost)?;
+        let known = self.0.cache.inspected(digest).await;
+        let name = || request.name.clone();
+        let (chart, found) = if let Some((chart, path)) = known {
+            (chart, Found::Kept(path))
+        } else {
+            let limits = Limits {
+                unpacked: self.0.config.max_unpacked,
+                name: name(),
+            };
+            let inspect = move || {
+                let chart = archive::inspect(&bytes, &limits)?;
+                let slim = slim::slim(&bytes);
+                Ok((chart, Found::New { bytes, slim }))
+            };
+            tokio::task::spawn_blocking(inspect).await.map_err(lost)??
         };
         if let Some(expected) = request.digest
             && expected != digest
@@ -213,12 +218,15 @@ impl Charts {
                 ),
             });
         }
-        let path = self
-            .0
-            .cache
-            .put(digest, bytes)
-            .await
-            .map_err(Error::io("write to the chart cache"))?;
+        let path = match found {
+            Found::Kept(path) => path,
+            Found::New { bytes, slim } => self
+                .0
+                .cache
+                .keep(digest, chart.clone(), bytes, slim)
+                .await
+                .map_err(Error::io("write to the chart cache"))?,
+        };
         Ok(ChartArchive {
             path,
             name: chart.name,
@@ -325,6 +333,17 @@ impl Charts {
             self.0.config.timeout,
         )
     }
+}
+
+/// What helm is to be given.
+enum Found {
+    /// It is in the cache.
+    Kept(PathBuf),
+    /// It is to be put there.
+    New {
+        bytes: Vec<u8>,
+        slim: Option<Vec<u8>>,
+    },
 }
 
 /// Name and version go into paths and arguments: only what charts and semver use is let in.
