@@ -3,13 +3,17 @@
 //! A desired object is applied when what is there was not made from the same desired
 //! object (the hash annotation differs) or does not contain it any more (somebody
 //! changed it). Both are decided from what the watches already hold, so a converged
-//! system sends nothing.
+//! system sends nothing. What is not there is created: an apply of a new object costs the
+//! api-server half as much again.
 
 use std::fmt::Debug;
 
 use kubebyon_api::types::Quantity;
 use kubebyon_k8s::{
-    k8s_openapi::NamespaceResourceScope,
+    k8s_openapi::{
+        NamespaceResourceScope,
+        apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry},
+    },
     kube::{
         self, Api, Client, Resource, ResourceExt,
         api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -66,11 +70,18 @@ impl Applier {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
     {
         stamp(&mut desired).map_err(kube::Error::SerdeError)?;
+        self.post(api, &desired).await
+    }
+
+    async fn post<K>(&self, api: &Api<K>, desired: &K) -> Result<K, kube::Error>
+    where
+        K: Clone + Debug + DeserializeOwned + Serialize,
+    {
         let parameters = PostParams {
             field_manager: Some(self.manager.to_owned()),
             ..PostParams::default()
         };
-        api.create(&parameters, &desired).await
+        api.create(&parameters, desired).await
     }
 
     /// As [`Applier::namespaced`], for any scope.
@@ -105,10 +116,39 @@ impl Applier {
         {
             return Ok(None);
         }
+        if live.is_none() {
+            match self.post(api, &desired).await {
+                // The watch is behind.
+                Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+                made => return made.map(Some),
+            }
+        }
+        let name = desired.name_any();
+        self.own_by_apply(api, &name).await?;
         let parameters = PatchParams::apply(self.manager).force();
-        api.patch(&desired.name_any(), &parameters, &Patch::Apply(&desired))
+        api.patch(&name, &parameters, &Patch::Apply(&desired))
             .await
             .map(Some)
+    }
+
+    /// An apply takes away only fields that an earlier apply set: those that our create set
+    /// are first written down as applied.
+    async fn own_by_apply<K>(&self, api: &Api<K>, name: &str) -> Result<(), kube::Error>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let Some(live) = api.get_metadata_opt(name).await? else {
+            return Ok(());
+        };
+        let meta = live.metadata;
+        let recorded = meta.managed_fields.unwrap_or_default();
+        let Some(fields) = as_applied(&recorded, self.manager) else {
+            return Ok(());
+        };
+        let patch = json!({"metadata": {"managedFields": fields, "resourceVersion": meta.resource_version}});
+        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .map(drop)
     }
 }
 
@@ -191,6 +231,47 @@ pub enum Outcome {
     Unchanged,
     /// A write was sent.
     Applied,
+}
+
+/// The record of who set which field, with what `manager` created written down as applied;
+/// none if it is so already.
+fn as_applied(fields: &[ManagedFieldsEntry], manager: &str) -> Option<Vec<ManagedFieldsEntry>> {
+    let of_ours = |entry: &ManagedFieldsEntry, operation: &str| {
+        entry.manager.as_deref() == Some(manager)
+            && entry.operation.as_deref() == Some(operation)
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    };
+    let (created, mut rest): (Vec<_>, Vec<_>) = fields
+        .iter()
+        .cloned()
+        .partition(|entry| of_ours(entry, "Update"));
+    let mut applied = created.into_iter().next()?;
+    applied.operation = Some("Apply".to_owned());
+    match rest.iter_mut().find(|entry| of_ours(entry, "Apply")) {
+        Some(before) => {
+            let mut union = before.fields_v1.take().map(|set| set.0).unwrap_or_default();
+            merge(
+                &mut union,
+                applied.fields_v1.map(|set| set.0).unwrap_or_default(),
+            );
+            before.fields_v1 = Some(FieldsV1(union));
+        }
+        None => rest.push(applied),
+    }
+    Some(rest)
+}
+
+/// The union of two sets of fields: trees of objects.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(json!({})), value);
+            }
+        }
+        (into, from) if into.is_null() => *into = from,
+        _ => {}
+    }
 }
 
 fn stamp<K: Resource + Serialize>(desired: &mut K) -> Result<(), serde_json::Error> {
@@ -362,6 +443,37 @@ mod tests {
             difference(&live, &json!({"data": {"cpu": "1000m"}})).unwrap(),
             "data.cpu"
         );
+    }
+
+    #[test]
+    fn what_was_created_becomes_applied() {
+        let entry = |manager: &str, operation: &str, fields: Value| ManagedFieldsEntry {
+            manager: Some(manager.to_owned()),
+            operation: Some(operation.to_owned()),
+            fields_v1: Some(FieldsV1(fields)),
+            ..ManagedFieldsEntry::default()
+        };
+        let theirs = entry("them", "Update", json!({"f:spec": {"f:c": {}}}));
+        let created = entry("us", "Update", json!({"f:spec": {"f:a": {}}}));
+        let applied = |fields| entry("us", "Apply", fields);
+        assert_eq!(
+            as_applied(&[created.clone(), theirs.clone()], "us"),
+            Some(vec![
+                theirs.clone(),
+                applied(json!({"f:spec": {"f:a": {}}}))
+            ])
+        );
+        assert_eq!(
+            as_applied(&[created, applied(json!({"f:spec": {"f:b": {}}}))], "us"),
+            Some(vec![applied(json!({"f:spec": {"f:a": {}, "f:b": {}}}))])
+        );
+        assert_eq!(
+            as_applied(&[theirs, applied(json!({"f:spec": {"f:b": {}}}))], "us"),
+            None
+        );
+        let mut status = entry("us", "Update", json!({}));
+        status.subresource = Some("status".to_owned());
+        assert_eq!(as_applied(&[status], "us"), None);
     }
 
     #[test]
