@@ -1,7 +1,7 @@
 //! What the host's api-server tells without being asked: one watch a kind, kept in
 //! memory without the parts that nobody reads.
 
-use std::{fmt::Debug, hash::Hash};
+use std::{fmt::Debug, hash::Hash, time::Duration};
 
 use futures::{Stream, StreamExt};
 use kubebyon_k8s::{
@@ -12,11 +12,15 @@ use kubebyon_k8s::{
         runtime::{
             WatchStreamExt,
             reflector::{self, Store},
+            utils::Backoff,
             watcher::{self, Event, watcher},
         },
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::backoff::jittered;
 
 /// Everything that is kept of a watched kind.
 pub struct Watched<K>
@@ -30,6 +34,45 @@ where
     pub touched: futures::stream::BoxStream<'static, Result<K, watcher::Error>>,
 }
 
+/// Pauses between tries of a watch that fails: from one second to ten. Kube's own
+/// begin anew at each try, for a try begins with an item that is no error, and so would ask
+/// every second for an API that is not installed.
+struct Pauses {
+    next: Duration,
+    since: Instant,
+}
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self {
+            next: SHORTEST,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        // It went well for a while.
+        if self.since.elapsed() > 2 * self.next {
+            self.next = SHORTEST;
+        }
+        let pause = self.next;
+        self.next = (2 * pause).min(LONGEST);
+        self.since = Instant::now() + pause;
+        Some(jittered(pause))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {}
+}
+
 /// Watches the objects of `api` that carry `labels`; `slim` drops what is not read.
 pub fn watch<K>(api: Api<K>, labels: &str, slim: fn(&mut K)) -> Watched<K>
 where
@@ -37,7 +80,7 @@ where
 {
     let (store, writer) = reflector::store();
     let touched = watcher(api, watcher::Config::default().labels(labels))
-        .default_backoff()
+        .backoff(Pauses::default())
         .modify(move |object| {
             object.managed_fields_mut().clear();
             slim(object);
@@ -58,7 +101,7 @@ where
 {
     let (store, writer) = reflector::store();
     let touched = watcher(api, watcher::Config::default().labels(labels))
-        .default_backoff()
+        .backoff(Pauses::default())
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
         .touched_objects()
@@ -77,7 +120,7 @@ where
 {
     let (store, mut writer) = reflector::store();
     let touched = watcher(api, watcher::Config::default())
-        .default_backoff()
+        .backoff(Pauses::default())
         .modify(|object| object.managed_fields_mut().clear())
         .inspect(move |event| {
             let Ok(event) = event else { return };
@@ -130,7 +173,7 @@ fn versions(
             Some(resource) => {
                 let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
                 watcher(api, watcher::Config::default())
-                    .default_backoff()
+                    .backoff(Pauses::default())
                     .boxed()
             }
             None => futures::stream::iter([Ok(Event::Init), Ok(Event::InitDone)])
