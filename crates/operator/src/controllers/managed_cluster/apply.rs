@@ -106,7 +106,14 @@ impl Context {
         let namespace = if let Some(cached) = &observed.namespace {
             &**cached
         } else {
-            // Not one of ours, or not yet: the watch holds ours alone.
+            // Not one of ours, or not yet: the watch holds ours alone. At first sight most
+            // likely nobody's, and then there is nothing to read.
+            if cluster.status.is_none() && !cluster.spec.suspend {
+                match self.make(cluster, identity, observed).await {
+                    Err(Halt::Waiting(_)) => {}
+                    made => return made,
+                }
+            }
             live = api
                 .get_opt(&observed.host_namespace)
                 .await

@@ -1,5 +1,5 @@
 //! What was tried and failed, so that an event does not bring the same failure about
-//! again before its time.
+//! again before its time, and which chart succeeded, before the status tells.
 
 use std::{
     collections::HashMap,
@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use kubebyon_helm::{Sha256Digest, chart::ChartRequest};
+use kubebyon_render::Cluster;
 use tokio::time::Instant;
 
 use super::error::{Error, Halt, Recalled};
@@ -28,6 +30,13 @@ struct Failure {
 pub struct Attempts {
     failures: Mutex<HashMap<String, Failure>>,
     backoff: Backoff<String>,
+    charts: Mutex<HashMap<String, Chart>>,
+}
+
+/// A chart that a release was made from.
+struct Chart {
+    version: Option<String>,
+    digest: Sha256Digest,
 }
 
 impl Default for Attempts {
@@ -35,6 +44,7 @@ impl Default for Attempts {
         Self {
             failures: Mutex::default(),
             backoff: Backoff::new(PAUSES.0, PAUSES.1),
+            charts: Mutex::default(),
         }
     }
 }
@@ -81,8 +91,39 @@ impl Attempts {
         Halt::Recalled(recalled)
     }
 
-    /// Forgets a cluster: it succeeded, or is gone.
+    /// The release is made from this chart.
+    pub fn succeeded(&self, cluster: &Cluster, request: &ChartRequest, digest: Sha256Digest) {
+        self.forget_failures(&cluster.uid);
+        let chart = Chart {
+            version: request.version.clone(),
+            digest,
+        };
+        self.charts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(cluster.uid.clone(), chart);
+    }
+
+    /// The chart of that version which the release was last made from.
+    pub fn digest(&self, cluster: &Cluster, version: &str) -> Option<Sha256Digest> {
+        self.charts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&cluster.uid)
+            .filter(|chart| chart.version.as_deref() == Some(version))
+            .map(|chart| chart.digest)
+    }
+
+    /// Forgets a cluster that is gone.
     pub fn forget(&self, uid: &str) {
+        self.forget_failures(uid);
+        self.charts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
+    }
+
+    fn forget_failures(&self, uid: &str) {
         self.failures
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

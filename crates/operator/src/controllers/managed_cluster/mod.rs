@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod handover;
 mod observe;
+mod passing;
 mod public;
 mod release;
 mod report;
@@ -47,6 +48,7 @@ use self::{
     error::{Error, Halt},
     handover::{HandedOver, hand_over},
     observe::Observed,
+    passing::Passing,
     report::{Findings, Outcome},
     secrets::Known,
     stores::{ClusterRef, Guarded, Stores},
@@ -94,6 +96,7 @@ pub struct Context {
     deletions: deletion::Clock,
     retries: Backoff<String>,
     known: Known,
+    passing: Passing,
     prober: Prober<ClusterRef>,
 }
 
@@ -166,6 +169,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
         deletions: deletion::Clock::default(),
         retries: Backoff::new(RETRY.0, RETRY.1),
         known: Known::default(),
+        passing: Passing::default(),
         prober,
         client,
         options,
@@ -324,12 +328,12 @@ async fn step(
         }
     }
     let findings = find(context, cluster, &identity, &mut observed).await;
-    say(context, cluster, &findings).await?;
+    let untold = say(context, cluster, &findings).await?;
     let failure = findings.halt().and_then(|(_, halt)| match halt {
         Halt::Waiting(_) => None,
         Halt::Failed(_) | Halt::Recalled(_) => Some(halt.reason()),
     });
-    Ok((next_look(context, &identity, &findings), failure))
+    Ok((next_look(context, &identity, &findings, untold), failure))
 }
 
 /// The steps, in order. A later step is tried though an earlier one failed, where what
@@ -540,6 +544,7 @@ async fn delete(
             context.attempts.forget(&identity.uid);
             context.manifests.forget(&observed.host_namespace);
             context.known.forget(&identity.uid);
+            context.passing.forget(&identity.uid);
             context
                 .prober
                 .forget(&ClusterRef::new(&identity.name).within(&identity.namespace));
@@ -572,15 +577,21 @@ async fn delete(
 }
 
 /// Writes the status, if it says anything new, and an event where a step halts or the
-/// cluster becomes ready.
+/// cluster becomes ready. Gives the time after which to look again, if it was left untold.
 async fn say(
     context: &Context,
     cluster: &ManagedCluster,
     findings: &Findings,
-) -> Result<(), Error> {
+) -> Result<Option<Duration>, Error> {
+    let before = cluster.status.as_ref();
     let status = report::status(cluster, findings, Timestamp::now());
-    if !report::differs(cluster.status.as_ref(), &status) {
-        return Ok(());
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    if !report::differs(before, &status) {
+        context.passing.forget(uid);
+        return Ok(None);
+    }
+    if let Some(left) = context.passing.hold(uid, before, &status, findings) {
+        return Ok(Some(left));
     }
     context.write_status(cluster, &status).await?;
     for event in events::events(cluster.status.as_ref(), &status, findings) {
@@ -590,10 +601,16 @@ async fn say(
             debug!(%error, "could not publish an event");
         }
     }
-    Ok(())
+    Ok(None)
 }
 
-fn next_look(context: &Context, identity: &Cluster, findings: &Findings) -> Action {
+/// When to look again; sooner where something is left `untold`.
+fn next_look(
+    context: &Context,
+    identity: &Cluster,
+    findings: &Findings,
+    untold: Option<Duration>,
+) -> Action {
     let pause = match findings.halt() {
         None => findings
             .due
@@ -602,5 +619,6 @@ fn next_look(context: &Context, identity: &Cluster, findings: &Findings) -> Acti
         Some((_, Halt::Recalled(recalled))) => return Action::requeue(recalled.pause),
         Some((_, Halt::Failed(_))) => context.retries.failed(identity.uid.clone()),
     };
-    Action::requeue(jittered(pause))
+    let pause = jittered(pause);
+    Action::requeue(untold.map_or(pause, |left| left.min(pause)))
 }

@@ -109,7 +109,9 @@ pub async fn ensure(
             context.helm.time_limit(),
         ) == Action::None
         {
-            context.attempts.forget(&identity.uid);
+            context
+                .attempts
+                .succeeded(identity, &wanted.request, digest);
             return Ok(deployed(cluster, observed, &observed.history, digest));
         }
     }
@@ -128,8 +130,10 @@ pub async fn ensure(
         return Err(failure);
     }
     match advance(context, cluster, observed, &wanted, drift).await {
-        Ok(deployed) => {
-            context.attempts.forget(&identity.uid);
+        Ok((deployed, digest)) => {
+            context
+                .attempts
+                .succeeded(identity, &wanted.request, digest);
             Ok(deployed)
         }
         Err(Halt::Failed(error)) => {
@@ -145,7 +149,7 @@ async fn advance(
     observed: &Observed,
     wanted: &Wanted,
     drift: Option<String>,
-) -> Result<Deployed, Halt> {
+) -> Result<(Deployed, Sha256Digest), Halt> {
     let namespace = observed.host_namespace.as_str();
     let run_as = ServiceAccount {
         namespace: namespace.to_owned(),
@@ -189,7 +193,10 @@ async fn advance(
             context.helm.time_limit(),
         );
         match action {
-            Action::None => return Ok(deployed(cluster, observed, &history, chart.digest)),
+            Action::None => {
+                let deployed = deployed(cluster, observed, &history, chart.digest);
+                return Ok((deployed, chart.digest));
+            }
             Action::Wait { until } => return Err(locked(until)),
             Action::Unlock { dead, deployed } => {
                 kubebyon_helm::unlock(context.client.clone(), namespace, &dead, deployed.as_ref())
@@ -223,11 +230,15 @@ async fn advance(
                     force_conflicts: drift.is_some() || retried,
                     wait: WaitFor::Hooks,
                 };
-                upgrade_or_replace(context, cluster, observed, &upgrade).await?;
+                let runs = upgrade_or_replace(context, cluster, observed, &upgrade).await?;
                 context.manifests.repaired(namespace, drift.as_ref());
-                let history =
-                    observe::history_now(&context.client, namespace, &observed.release).await?;
-                return Ok(deployed(cluster, observed, &history, chart.digest));
+                // Nobody else runs helm here, so its record need not be asked for.
+                let mut deployed = deployed(cluster, observed, &history, chart.digest);
+                let before = history.latest().map_or(0, |latest| latest.number);
+                deployed.status.revision = Some(i64::from(before + runs));
+                deployed.status.chart_version = Some(chart.version.clone());
+                deployed.status.values_hash = Some(wanted.values_hash.label());
+                return Ok((deployed, chart.digest));
             }
         }
     }
@@ -338,7 +349,7 @@ async fn wanted(
     Ok(Wanted {
         values,
         values_hash,
-        request: chart_request(context, cluster, observed).await?,
+        request: chart_request(context, cluster, identity, observed).await?,
     })
 }
 
@@ -347,6 +358,7 @@ async fn wanted(
 async fn chart_request(
     context: &Context,
     cluster: &ManagedCluster,
+    identity: &Cluster,
     observed: &Observed,
 ) -> Result<ChartRequest, Error> {
     let chart = &cluster.spec.chart;
@@ -401,7 +413,9 @@ async fn chart_request(
             .clone()
             .unwrap_or_else(|| context.options.default_chart_repository.clone()),
         name: chart.name.clone().unwrap_or_else(|| CHART.to_owned()),
-        digest: asked.or_else(|| known.filter(|_| pinned.as_deref() == Some(version.as_str()))),
+        digest: asked
+            .or_else(|| known.filter(|_| pinned.as_deref() == Some(version.as_str())))
+            .or_else(|| context.attempts.digest(identity, &version)),
         version: Some(version),
         credentials,
         ca_pem,
@@ -487,15 +501,15 @@ async fn secret_text(
 }
 
 /// Upgrades; an object that cannot become what the chart wants of it in place is taken
-/// away first, which its pods and volumes survive.
+/// away first, which its pods and volumes survive. Gives the number of helm's runs.
 async fn upgrade_or_replace(
     context: &Context,
     cluster: &ManagedCluster,
     observed: &Observed,
     upgrade: &Upgrade<'_>,
-) -> Result<(), Halt> {
+) -> Result<u32, Halt> {
     let error = match context.run_upgrade(upgrade).await {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(1),
         Err(error) => error,
     };
     let replaced = match &error {
@@ -513,7 +527,7 @@ async fn upgrade_or_replace(
         return Err(Error::from(error).into());
     }
     context.run_upgrade(upgrade).await.map_err(Error::from)?;
-    Ok(())
+    Ok(2)
 }
 
 /// Ports of a Service are merged by their number: one that somebody moved stands beside
