@@ -50,8 +50,9 @@ e2e: testbed ## Walk a tenant's whole life on a real node, and crash at every re
 .PHONY: bench
 bench: testbed ## Measure it beside the same work by hand; writes docs/benchmarks.md (needs root, ten minutes).
 	@cargo build --locked --release --quiet -p kubebyon-operator
-	@cargo build --locked --quiet -p kubebyon-e2e --bin bench --bin chart-repository
-	@scripts/step "bench" $(CARGO_TARGET_DIR)/debug/bench \
+	@cargo build --locked --release --quiet -p kubebyon-e2e --bin bench
+	@cargo build --locked --quiet -p kubebyon-e2e --bin chart-repository
+	@scripts/step "bench" $(CARGO_TARGET_DIR)/release/bench \
 		--operator $(CARGO_TARGET_DIR)/release/kubebyon-operator --output docs/benchmarks.md $(BENCH_FLAGS)
 
 .PHONY: demo

@@ -247,8 +247,7 @@ impl Fleet {
     fn cpu(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
-            "\n## Where the CPU time goes\n\nMilliseconds a cluster, or a release. The fake's share is large \
-             because it is a debug build.\n\n| process | the operator's clusters | helm alone |\n|---|---|---|"
+            "\n## Where the CPU time goes\n\nMilliseconds a cluster, or a release.\n\n| process | the operator's clusters | helm alone |\n|---|---|---|"
         )?;
         let figures = &self.figures;
         let releases: usize = figures.alone.iter().map(|alone| alone.releases).sum();
