@@ -120,7 +120,8 @@ impl Names {
         )
     }
 
-    /// What the annotations of the kubeconfig's Secret have to remember.
+    /// What the annotations of the kubeconfig's Secret have to remember. That nothing is retiring is
+    /// said in so many words: an annotation that somebody has edited would outlive being left out.
     pub fn memory(&self) -> BTreeMap<String, String> {
         let published = self
             .published
@@ -128,7 +129,6 @@ impl Names {
             .map(|name| (labels::PUBLIC_NAME.to_owned(), name.to_string()));
         let retiring = serde_json::to_string(&self.retiring)
             .ok()
-            .filter(|_| !self.retiring.is_empty())
             .map(|text| (labels::RETIRING_NAMES.to_owned(), text));
         published.chain(retiring).collect()
     }

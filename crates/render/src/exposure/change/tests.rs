@@ -19,6 +19,16 @@ const NOTHING: Seen<'static> = Seen {
 };
 
 #[test]
+fn what_is_remembered_replaces_what_somebody_wrote() {
+    let name = host("new.example.com");
+    let names = Names::new(name.clone(), Some(name.clone()), []);
+    let memory = names.memory();
+    let retiring = memory.get(labels::RETIRING_NAMES).map(String::as_str);
+    assert_eq!(retiring, Some("[]"));
+    assert_eq!(Names::remembered(name, &memory), names);
+}
+
+#[test]
 fn the_first_name() {
     let new = host("new.example.com");
     let names = Names::new(new.clone(), None, []);
