@@ -300,7 +300,7 @@ impl<'a> Bench<'a> {
         let count = self.options.clusters;
         say(&format!("the operator, {count} clusters at once"));
         let api: Api<ManagedCluster> = Api::namespaced(self.host.client.clone(), NAMESPACE);
-        self.leads(operator).await;
+        leads(operator).await;
         let mut audit = AuditLog::new(self.audit.clone());
         let requests_before = operator.metric("kubebyon_api_requests_total").await;
         let (before, usage_before) = (self.clock.read(), operator.usage());
@@ -337,18 +337,6 @@ impl<'a> Bench<'a> {
                 - requests_before,
             usage,
             helm_peak_mib: operator.helm_peak_mib(),
-        }
-    }
-
-    async fn leads(&self, operator: &Operator) {
-        let deadline = Instant::now() + PATIENCE;
-        while operator.metric("kubebyon_leader").await != 1 {
-            assert!(
-                Instant::now() < deadline,
-                "the operator does not lead: {}",
-                operator.log_end()
-            );
-            sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -402,11 +390,25 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Waits until the operator leads.
+pub async fn leads(operator: &Operator) {
+    let deadline = Instant::now() + PATIENCE;
+    while operator.metric("kubebyon_leader").await != 1 {
+        assert!(
+            Instant::now() < deadline,
+            "the operator does not lead: {}",
+            operator.log_end()
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn spec(host_namespace: &str) -> serde_json::Value {
     json!({"kubernetesVersion": "1.36", "hostNamespace": host_namespace})
 }
 
-async fn create<K>(api: &Api<K>, object: &K)
+/// Creates an object that is not there.
+pub async fn create<K>(api: &Api<K>, object: &K)
 where
     K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
@@ -416,7 +418,7 @@ where
 }
 
 /// Waits until `count` clusters are ready.
-async fn all_ready(api: &Api<ManagedCluster>, count: usize, operator: &Operator) {
+pub async fn all_ready(api: &Api<ManagedCluster>, count: usize, operator: &Operator) {
     let mut ready = HashSet::new();
     let stream = watcher(api.clone(), watcher::Config::default())
         .default_backoff()

@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod cpu;
+mod entrance;
 mod fleet;
 mod helm_alone;
 mod node;
@@ -84,6 +85,11 @@ pub async fn run(options: Options) -> Report {
     } else {
         Some(fleet::measure(&options).await)
     };
+    let entrance = if options.node_only {
+        None
+    } else {
+        Some(entrance::measure(&options).await)
+    };
     let node = if options.without_node {
         None
     } else {
@@ -91,7 +97,7 @@ pub async fn run(options: Options) -> Report {
         let measured = tokio::task::spawn_blocking(move || node::measure(&options)).await;
         Some(measured.expect("a thread").expect("a node"))
     };
-    Report::new(&options, fleet, node)
+    Report::new(&options, fleet, entrance, node)
 }
 
 /// A line about what is going on, for whoever waits.

@@ -5,6 +5,7 @@ use std::{fmt, fs};
 use super::{
     Options,
     audit::Requests,
+    entrance,
     fleet::Figures,
     node::{Pairs, median},
 };
@@ -17,6 +18,7 @@ const FLUX_SECONDS: f64 = 47.5;
 pub struct Report {
     machine: String,
     fleet: Option<Fleet>,
+    entrance: Option<entrance::Figures>,
     node: Option<Pairs>,
 }
 
@@ -29,7 +31,12 @@ struct Fleet {
 
 impl Report {
     /// Puts it together.
-    pub(super) fn new(options: &Options, fleet: Option<Figures>, node: Option<Pairs>) -> Self {
+    pub(super) fn new(
+        options: &Options,
+        fleet: Option<Figures>,
+        entrance: Option<entrance::Figures>,
+        node: Option<Pairs>,
+    ) -> Self {
         Self {
             machine: machine(),
             fleet: fleet.map(|fleet| Fleet {
@@ -37,6 +44,7 @@ impl Report {
                 rest_seconds: options.rest_seconds,
                 figures: fleet,
             }),
+            entrance,
             node,
         }
     }
@@ -59,9 +67,15 @@ impl fmt::Display for Report {
             fleet.restart(out)?;
             fleet.rest(out)?;
         }
+        if let Some(entrance) = &self.entrance {
+            public(out, entrance)?;
+        }
         writeln!(out, "\n## How")?;
         if let Some(node) = &self.node {
             how_pairs(out, node)?;
+        }
+        if let Some(entrance) = &self.entrance {
+            how_public(out, entrance)?;
         }
         if let Some(fleet) = &self.fleet {
             fleet.how(out)?;
@@ -112,6 +126,50 @@ fn how_pairs(out: &mut fmt::Formatter<'_>, node: &Pairs) -> fmt::Result {
          Seconds of the operator: {}; by hand: {}.",
         list(&node.operator),
         list(&node.by_hand)
+    )
+}
+
+fn public(out: &mut fmt::Formatter<'_>, entrance: &entrance::Figures) -> fmt::Result {
+    let clusters = f64::from(entrance.clusters);
+    #[expect(clippy::cast_precision_loss)]
+    let per = |count: u64, of: f64| count as f64 / of;
+    writeln!(
+        out,
+        "| {} clusters on one Gateway, from apply until each was dialled under its public name | {:.1} s | |",
+        entrance.clusters, entrance.seconds
+    )?;
+    writeln!(
+        out,
+        "| the operator's writes for one of them (all its requests: {:.1}) | {:.1} | |",
+        per(entrance.requests.total(), clusters),
+        per(entrance.requests.writes, clusters)
+    )?;
+    #[expect(clippy::cast_precision_loss)]
+    let changes = entrance.changes.len() as f64;
+    writeln!(
+        out,
+        "| change of a public name, from apply until the kubeconfig says the new one (median of {changes}) | {:.2} s | |",
+        median(&entrance.changes)
+    )?;
+    writeln!(
+        out,
+        "| the operator's writes for one change of name | {:.1} | |",
+        per(entrance.of_changes.writes, changes)
+    )
+}
+
+fn how_public(out: &mut fmt::Formatter<'_>, entrance: &entrance::Figures) -> fmt::Result {
+    let list: Vec<String> = entrance
+        .changes
+        .iter()
+        .map(|one| format!("{one:.2}"))
+        .collect();
+    writeln!(
+        out,
+        "\nBehind one Gateway: an api-server without nodes, the real chart, and fakes in place of the tenants' pods and \
+         of the gateway, which looks for routes ten times a second. Routed means that the operator's own probe went \
+         through the fake data plane by SNI and verified the tenant's CA. Seconds of the changes of name: {}.",
+        list.join(", ")
     )
 }
 
