@@ -9,10 +9,17 @@
 
 use std::path::Path;
 
-use kubebyon_e2e::operator::{Host, repository};
+use kubebyon_e2e::{
+    gateway::Gateway,
+    operator::{Host, repository},
+};
+use kubebyon_testbed::{ApiOptions, CrdSet};
 
 /// What a reader puts for the documents' placeholders.
-const NAMES: [(&str, &str); 3] = [
+const NAMES: [(&str, &str); 6] = [
+    ("TEAM/ENTRANCE", "kubebyon-system/public"),
+    ("EDGE", "edge"),
+    ("GATEWAY", "handed-over"),
     ("TEAM/NAME", "default/demo"),
     ("NAMESPACE", "default"),
     ("NAME", "demo"),
@@ -74,8 +81,13 @@ fn run(host: &Host, folder: &Path, script: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_gets_what_the_documents_promise() {
-    let host = Host::start().await;
+    let host = Host::start_with(ApiOptions {
+        with: vec![CrdSet::GatewayApi],
+        ..ApiOptions::default()
+    })
+    .await;
     let manager = host.manager(host.options(&[])).await;
+    let gateway = Gateway::start(&host);
     // A folder of the reader's own, with the repository's files in their places.
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["config", "crds"] {
@@ -92,6 +104,21 @@ async fn a_reader_gets_what_the_documents_promise() {
             kubeconfig.contains("client-certificate-data"),
             "{kubeconfig}"
         );
+        // What the owner of an entrance has, before the document begins.
+        let class = Gateway::class("eg").to_string();
+        let theirs = serde_json::json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": {"name": "handed-over", "namespace": "edge"},
+            "spec": {"gatewayClassName": "eg", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
+        });
+        let before = format!(
+            "kubectl create namespace edge\nkubectl apply -f - <<'END'\n{class}\nEND\n\
+             kubectl apply -f - <<'END'\n{theirs}\nEND\n"
+        );
+        run(&host, folder.path(), &before);
+        for script in commands("docs/public-access.md", None) {
+            run(&host, folder.path(), &script);
+        }
         let mut seen = String::new();
         for document in ["docs/troubleshooting.md", "docs/operations.md"] {
             for script in commands(document, None) {
@@ -107,5 +134,6 @@ async fn a_reader_gets_what_the_documents_promise() {
     .await
     .expect("the commands run");
     manager.stop().await;
+    drop(gateway);
     drop(host);
 }
