@@ -10,6 +10,7 @@ use std::{
 };
 
 use kubebyon_api::PublicAccess;
+use kubebyon_api::public_access::AddressMode;
 use kubebyon_api::types::Hostname;
 use kubebyon_render::{
     Cluster,
@@ -221,6 +222,42 @@ fn only_the_operator_attaches_to_its_gateways() {
         attempt(kind, &json!({"name": "public-gateway"})).unwrap();
     }
     changes_are_no_way_around(&cluster, &ours);
+    a_shared_class_is_the_operators(&cluster);
+}
+
+/// Gateways of one data plane are the operator's alone.
+fn a_shared_class_is_the_operators(cluster: &ApiCluster) {
+    let gateway = |name: &str, class: &str| {
+        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": {"name": name, "namespace": "elsewhere"},
+            "spec": {"gatewayClassName": class, "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}})
+    };
+    kubectl(cluster, "", &CREATE, &[gateway("before", "merged")]).unwrap();
+    let mut access = access();
+    let api = access.spec.gateway_api.as_mut().unwrap();
+    api.address_mode = AddressMode::Single;
+    api.gateway_class_profiles.shared = Some("merged".to_owned());
+    let mark = Layout::of(&access)
+        .unwrap()
+        .protected_class(OPERATOR_NAMESPACE);
+    kubectl(cluster, OPERATOR, &CREATE, &[json!(mark.unwrap())]).unwrap();
+    let attempt = |user: &str, class: &str| {
+        let args = ["create", "--dry-run=server", "-f", "-"];
+        kubectl(cluster, user, &args, &[gateway("late", class)])
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while attempt("", "merged").is_ok() {
+        assert!(Instant::now() < deadline, "no policy for the class");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let error = attempt("", "merged").unwrap_err();
+    let expected = "Gateway elsewhere/late is of GatewayClass merged, whose Gateways share one data plane with the public names of \
+                    PublicAccess kubebyon-system/public: take another class";
+    assert!(error.contains(expected), "{error}");
+    attempt("", "other").unwrap();
+    attempt(OPERATOR, "merged").unwrap();
+    let before = ["-n", "elsewhere", "label", "gateway", "before", "a=b"];
+    kubectl(cluster, "", &before, &[]).unwrap();
 }
 
 /// A route named `before` was there before the policy had anything to protect.
@@ -299,11 +336,13 @@ fn the_policies_stand_without_gateway_api() {
     kubectl(&cluster, OPERATOR, &CREATE, &marks).unwrap();
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "elsewhere"}});
     kubectl(&cluster, "", &CREATE, &[object]).unwrap();
-    let policy = [
-        "get",
-        "validatingadmissionpolicy",
-        "kubebyon-routes",
-        "-ojsonpath={.status.typeChecking.expressionWarnings}",
-    ];
-    assert_eq!(kubectl(&cluster, "", &policy, &[]).unwrap(), "");
+    for name in ["kubebyon-routes", "kubebyon-gateways"] {
+        let policy = [
+            "get",
+            "validatingadmissionpolicy",
+            name,
+            "-ojsonpath={.status.typeChecking.expressionWarnings}",
+        ];
+        assert_eq!(kubectl(&cluster, "", &policy, &[]).unwrap(), "");
+    }
 }

@@ -20,6 +20,7 @@ pub fn moves_no_traffic(world: &World, town: &Town) {
         assert_eq!(site.body, kubebyon_e2e::edge::site::API);
     };
     routes_are_refused(world, &green);
+    a_gateway_beside_ours_is_refused(world, &green);
     unmoved();
     an_early_route_is_reported(world, town, &green);
     unmoved();
@@ -56,6 +57,24 @@ fn routes_are_refused(world: &World, green: &str) {
         );
     }
     world.done("nobody else attaches a TLSRoute or an HTTPRoute to our Gateways");
+}
+
+/// On the data plane that Gateways of one class share, two routes of one name would end every change.
+fn a_gateway_beside_ours_is_refused(world: &World, green: &str) {
+    let gateway = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "lure", "namespace": THIEF},
+        "spec": {"gatewayClassName": "steady", "listeners": [{
+            "name": "lure", "hostname": green, "port": 443, "protocol": "TLS", "tls": {"mode": "Passthrough"},
+        }]},
+    });
+    let applied = world
+        .installation
+        .kubectl
+        .apply("make a Gateway beside ours", &gateway.to_string());
+    let refusal = applied.unwrap_err().to_string();
+    assert!(refusal.contains("take another class"), "{refusal}");
+    world.done("nobody else makes a Gateway of the class whose data plane our Gateways share");
 }
 
 /// It was there before the Gateway was, so nothing could refuse it.

@@ -103,6 +103,7 @@ pub struct Place {
 pub struct Layout {
     owner: Entrance,
     mode: AddressMode,
+    shared_class: Option<String>,
     route_namespaces: RouteNamespaces,
     control_plane: Place,
     platform: Place,
@@ -127,6 +128,11 @@ impl Layout {
         let layout = Self {
             owner: Entrance::of(access).ok_or(LayoutError::NotStored)?,
             mode: api.address_mode,
+            shared_class: api
+                .gateway_class_profiles
+                .shared
+                .clone()
+                .filter(|_| api.address_mode == AddressMode::Single),
             route_namespaces: api.route_namespaces,
             control_plane: place(Role::ControlPlane, access.control_plane_gateway()),
             platform: place(Role::Platform, access.platform_gateway()),

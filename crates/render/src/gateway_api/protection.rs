@@ -5,6 +5,11 @@
 //! each protected parent is a ConfigMap of the operator's namespace, and these are the policy's
 //! parameters. As they are ConfigMaps, the policy does not care whether Gateway API is installed.
 //!
+//! The class whose Gateways share a data plane with ours, in address mode Single, is marked as well:
+//! `config/policies/gateways.yaml` refuses everybody but the operator a Gateway of it. It would be
+//! part of that data plane, and one with a host name of ours would make Envoy refuse all that comes
+//! later: no name would change, and an Envoy that starts anew would serve nothing.
+//!
 //! A mark is written before its Gateway is, and removed after it. It is immutable, and named by the
 //! hash of what it protects: nothing of it is ever updated.
 
@@ -15,6 +20,9 @@ use super::{Layout, Role};
 
 /// Label of the marks, by which the policy's binding selects them.
 pub const LABEL: (&str, &str) = ("kubebyon.app/protected-parent", "true");
+
+/// Label of the marks of shared classes.
+pub const CLASS_LABEL: (&str, &str) = ("kubebyon.app/shared-class", "true");
 
 /// What routes and ListenerSets name as their parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +62,16 @@ impl Layout {
         gateways.iter().map(mark).collect()
     }
 
+    /// The mark of the class that is named for Gateways of one data plane, in address mode Single.
+    pub fn protected_class(&self, operator_namespace: &str) -> Option<ConfigMap> {
+        let class = self.shared_class.as_deref()?;
+        let access = self.owner.key();
+        let hash = kubebyon_api::names::hash(&format!("GatewayClass/{class}/{access}"), 40);
+        let name = format!("class-{hash}");
+        let data = [("class", class), ("publicAccess", &access)];
+        Some(self.mark(operator_namespace, name, CLASS_LABEL, &data))
+    }
+
     /// The mark of one parent.
     pub fn protected_parent(
         &self,
@@ -64,21 +82,29 @@ impl Layout {
     ) -> ConfigMap {
         let kind = kind.as_str();
         let hash = kubebyon_api::names::hash(&format!("{kind}/{namespace}/{name}"), 40);
-        let mut metadata = self
-            .owner
-            .meta(operator_namespace, format!("parent-{hash}"));
+        let data = [("kind", kind), ("namespace", namespace), ("name", name)];
+        self.mark(operator_namespace, format!("parent-{hash}"), LABEL, &data)
+    }
+
+    fn mark(
+        &self,
+        operator_namespace: &str,
+        name: String,
+        label: (&str, &str),
+        data: &[(&str, &str)],
+    ) -> ConfigMap {
+        let mut metadata = self.owner.meta(operator_namespace, name);
         metadata
             .labels
             .get_or_insert_default()
-            .insert(LABEL.0.to_owned(), LABEL.1.to_owned());
+            .insert(label.0.to_owned(), label.1.to_owned());
+        let data = data
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
         ConfigMap {
             metadata,
             immutable: Some(true),
-            data: Some(
-                [("kind", kind), ("namespace", namespace), ("name", name)]
-                    .map(|(key, text)| (key.to_owned(), text.to_owned()))
-                    .into(),
-            ),
+            data: Some(data.collect()),
             ..ConfigMap::default()
         }
     }
@@ -104,6 +130,19 @@ mod tests {
         assert_eq!(marks.len(), 2);
         assert_ne!(marks[0].metadata.name, marks[1].metadata.name);
         insta::assert_yaml_snapshot!(marks[0]);
+    }
+
+    #[test]
+    fn the_shared_class_is_marked_where_it_is_used() {
+        let mark = |mode: &str, profiles: serde_json::Value| {
+            let api = json!({"addressMode": mode, "gatewayClassProfiles": profiles});
+            Layout::of(&access(&api, &json!({})))
+                .unwrap()
+                .protected_class("kubebyon-system")
+        };
+        insta::assert_yaml_snapshot!(mark("Single", json!({"shared": "merged"})));
+        assert_eq!(mark("Single", json!({"edge": "edge"})), None);
+        assert_eq!(mark("Dual", json!({"shared": "merged"})), None);
     }
 
     #[test]

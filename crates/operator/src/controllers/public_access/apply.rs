@@ -9,6 +9,7 @@ use kubebyon_k8s::{
     kube::{
         self, Api, Resource, ResourceExt,
         api::{ListParams, Patch, PatchParams, PostParams},
+        core::PartialObjectMeta,
         runtime::reflector::ObjectRef,
     },
 };
@@ -33,14 +34,18 @@ impl Context {
         gateways: &Gateways,
     ) -> Result<report::Gateways, Error> {
         // The marks first: from its first moment a Gateway is nobody else's to attach to.
-        let marks = layout.protected_gateways(gateways, &self.operator_namespace);
+        let marks: Vec<ConfigMap> = layout
+            .protected_gateways(gateways, &self.operator_namespace)
+            .into_iter()
+            .chain(layout.protected_class(&self.operator_namespace))
+            .collect();
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.operator_namespace);
+        let known = marks_of(&api, layout.owner()).await?;
         for mark in &marks {
-            let known = api.get_metadata_opt(&mark.name_any()).await;
-            if known
-                .map_err(Error::api("read a mark of a Gateway"))?
-                .is_some()
-            {
+            let is_there = known
+                .iter()
+                .any(|known| known.name_any() == mark.name_any());
+            if is_there {
                 continue;
             }
             match api.create(&PostParams::default(), mark).await {
@@ -88,6 +93,11 @@ impl Context {
         let wanted = |name: &GatewayName| gateways.iter().any(|(_, gateway)| is_at(gateway, name));
         self.prune(&self.stores.gateways.state(), owner, wanted)
             .await?;
+        for old in &known {
+            if !marks.iter().any(|mark| mark.name_any() == old.name_any()) {
+                remove(&api, old).await?;
+            }
+        }
         Ok(found)
     }
 
@@ -147,13 +157,7 @@ impl Context {
         self.prune(&self.stores.gateways.state(), &owner, |_| false)
             .await?;
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.operator_namespace);
-        let marks = api
-            .list_metadata(&ListParams::default().labels(&owner.selector()))
-            .await;
-        for mark in marks
-            .map_err(Error::api("list the marks of Gateways"))?
-            .items
-        {
+        for mark in marks_of(&api, &owner).await? {
             remove(&api, &mark).await?;
         }
         Ok(())
@@ -228,6 +232,19 @@ impl Context {
 
 fn is_at<K: ResourceExt>(object: &K, at: &GatewayName) -> bool {
     object.name_any() == at.name && object.namespace().as_deref() == Some(at.namespace.as_str())
+}
+
+/// The marks that were made for a PublicAccess.
+async fn marks_of(
+    api: &Api<ConfigMap>,
+    owner: &Entrance,
+) -> Result<Vec<PartialObjectMeta<ConfigMap>>, Error> {
+    let marks = api
+        .list_metadata(&ListParams::default().labels(&owner.selector()))
+        .await;
+    Ok(marks
+        .map_err(Error::api("list the marks of Gateways"))?
+        .items)
 }
 
 async fn remove<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>
