@@ -198,7 +198,9 @@ async fn run_pod(
         .iter()
         .map(|type_| json!({"type": type_, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}))
         .collect();
-    let status = json!({"status": {"phase": "Running", "podIP": "10.244.0.9", "conditions": conditions, "containerStatuses": statuses}});
+    // No address: the endpoints controller takes one to be on a node, which these pods are not, and
+    // then tries for minutes to write what the api-server refuses.
+    let status = json!({"status": {"phase": "Running", "conditions": conditions, "containerStatuses": statuses}});
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     pods.patch_status(
         &pod.name_any(),
