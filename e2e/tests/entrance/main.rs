@@ -43,8 +43,7 @@ fn tenants_are_reached_under_their_own_names() {
     let Some(world) = World::enter() else { return };
     let town = tenants::Town::start(&world);
     town.each_answers_under_its_own_name(&world);
-    calls::another_name_and_an_upgrade(&world, &town);
-    calls::restarts(&world, &town);
+    calls::nobody_notices(&world, &town);
     theft::moves_no_traffic(&world, &town);
     faults::of_tenants(&world, &town);
     town.end(&world);
