@@ -41,7 +41,7 @@ smoke: testbed ## Start a real node and a real tenant on it, and end them (needs
 	@scripts/step "node smoke" $(TESTBED) smoke
 
 .PHONY: e2e
-e2e: testbed ## Walk a tenant's whole life on a real node, and crash at every request (needs root).
+e2e: testbed ## Walk a tenant's whole life on a real node, public names through Envoy, and crash at every request (needs root).
 	@cargo build --locked --quiet -p kubebyon-operator
 	@KUBEBYON_JOURNEY=1 scripts/step "journey" cargo test --locked --quiet -p kubebyon-e2e --test journey -- --nocapture
 	@KUBEBYON_JOURNEY=1 scripts/step "public names on a real Envoy" cargo test --locked --quiet -p kubebyon-e2e --test entrance -- --nocapture

@@ -140,7 +140,8 @@ impl Object {
                 "waited {limit:?} for {what}: {:#}",
                 self.get()["status"]
             );
-            sleep(Duration::from_millis(200));
+            // Each look is a process of kubectl, on a machine that has other things to do.
+            sleep(Duration::from_millis(500));
         }
     }
 

@@ -24,7 +24,7 @@ use kubebyon_testbed::{addons::Addon, agent::zone::Target};
 use serde_json::{Value, json};
 
 /// How long an entrance may take to be ready, with data planes that start, on a machine that does other things too.
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_secs(300);
 /// How long anything else may take.
 const SOON: Duration = Duration::from_secs(60);
 
