@@ -594,6 +594,7 @@ async fn say(
         return Ok(Some(left));
     }
     context.write_status(cluster, &status).await?;
+    context.passing.told(uid, &status);
     for event in events::events(cluster.status.as_ref(), &status, findings) {
         // An event is for people: to lose one is no reason to fail.
         let object = cluster.object_ref(&());

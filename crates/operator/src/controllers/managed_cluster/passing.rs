@@ -10,6 +10,7 @@ use std::{
 use kubebyon_api::{
     ManagedClusterStatus, Reason,
     conditions::{self, ConditionType},
+    managed_cluster::Phase,
 };
 use tokio::time::Instant;
 
@@ -18,9 +19,17 @@ use super::{error::Halt, report::Findings};
 /// How long a state lasts before it is told.
 const LASTS: Duration = Duration::from_secs(1);
 
-/// Since when each cluster is in a state that was not told, by the cluster's uid.
+/// What is on its way, by the cluster's uid.
 #[derive(Default)]
-pub struct Passing(Mutex<HashMap<String, Instant>>);
+pub struct Passing(Mutex<HashMap<String, Way>>);
+
+#[derive(Default)]
+struct Way {
+    /// What was told last; the object at hand may be older.
+    told: Option<ManagedClusterStatus>,
+    /// Since when it is in a state that was not told.
+    since: Option<Instant>,
+}
 
 impl Passing {
     /// For how long yet `now` need not be told; none if it has to be told at once.
@@ -31,20 +40,31 @@ impl Passing {
         now: &ManagedClusterStatus,
         findings: &Findings,
     ) -> Option<Duration> {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !passes(before, now, findings) {
-            since.remove(uid);
+        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let way = ways.entry(uid.to_owned()).or_default();
+        if !passes(way.told.as_ref().or(before), now, findings) {
+            way.since = None;
             return None;
         }
-        let begun = *since.entry(uid.to_owned()).or_insert_with(Instant::now);
+        let begun = *way.since.get_or_insert_with(Instant::now);
         let left = LASTS.checked_sub(begun.elapsed());
         if left.is_none() {
-            since.remove(uid);
+            way.since = None;
         }
         left
     }
 
-    /// Forgets a cluster that is gone.
+    /// Remembers what is told, until the way has come to its end.
+    pub fn told(&self, uid: &str, status: &ManagedClusterStatus) {
+        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(status.phase, Some(Phase::Installing | Phase::Updating)) {
+            ways.entry(uid.to_owned()).or_default().told = Some(status.clone());
+        } else {
+            ways.remove(uid);
+        }
+    }
+
+    /// Forgets a cluster that is gone, or at rest.
     pub fn forget(&self, uid: &str) {
         self.0
             .lock()
