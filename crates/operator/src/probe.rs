@@ -17,7 +17,7 @@ use std::{
 use kubebyon_api::types::Hostname;
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,6 +31,8 @@ use crate::{
 const CONCURRENCY: usize = 64;
 /// Time limit of one dial.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
+/// Time limit of the wait for a first finding: one dial, and a look at DNS beside it.
+const FIRST_LIMIT: Duration = Duration::from_secs(6);
 /// Shortest pause, while something changes or is wrong.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// While it stays wrong, the pause grows to this part of the time that it has been.
@@ -123,6 +125,8 @@ struct Entry {
 struct State {
     seen: Mutex<Seen>,
     hurried: Notify,
+    /// There is a finding.
+    found: Notify,
 }
 
 #[derive(Default)]
@@ -191,6 +195,23 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Prober<K> {
             dns: found.dns.clone(),
             wrong_for: (!found.is_right()).then(|| found.since.elapsed()),
         })
+    }
+
+    /// As [`Prober::look`]; before the first finding it waits for that, within bounds: who begins
+    /// to look at something that has been right is not to call it unproved in the meantime.
+    pub async fn first(&self, key: &K, target: Target) -> Option<Proof> {
+        if let Some(proof) = self.look(key, target.clone(), false) {
+            return Some(proof);
+        }
+        let state = locked(&self.entries).get(key)?.state.clone();
+        let found = state.found.notified();
+        tokio::pin!(found);
+        found.as_mut().enable();
+        let early = self.look(key, target.clone(), false);
+        if early.is_some() || timeout(FIRST_LIMIT, found).await.is_err() {
+            return early;
+        }
+        self.look(key, target, false)
     }
 
     /// Ends the dialling for `key`.
@@ -271,6 +292,7 @@ impl State {
         let changed = before.is_none_or(|before| !before.says_the_same(&found));
         let pause = pause(right, seen.hurry, found.since.elapsed(), at_rest);
         seen.found = Some(found);
+        self.found.notify_waiters();
         (changed, pause)
     }
 }
@@ -393,6 +415,14 @@ mod tests {
             interval: REST,
             dial_at: Some(SocketAddr::from(([127, 0, 0, 1], port))),
         }
+    }
+
+    #[tokio::test]
+    async fn the_first_finding_is_waited_for() {
+        let (prober, _news) = Prober::new();
+        let proof = prober.first(&"demo", target(9)).await.unwrap();
+        assert!(proof.dial.unwrap_err().contains("CA bundle"));
+        assert!(prober.look(&"demo", target(9), false).is_some());
     }
 
     #[tokio::test]

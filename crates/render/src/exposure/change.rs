@@ -120,6 +120,21 @@ impl Names {
         )
     }
 
+    /// Without the names that were left or published and that `vouched` does not vouch for: the
+    /// kubeconfig's Secret is beside the ManagedCluster, where its author may write what they like.
+    #[must_use]
+    pub fn only(self, vouched: impl Fn(&Hostname) -> bool) -> Self {
+        Self {
+            published: self.published.filter(&vouched),
+            retiring: self
+                .retiring
+                .into_iter()
+                .filter(|old| vouched(&old.name))
+                .collect(),
+            desired: self.desired,
+        }
+    }
+
     /// What the annotations of the kubeconfig's Secret have to remember. That nothing is retiring is
     /// said in so many words: an annotation that somebody has edited would outlive being left out.
     pub fn memory(&self) -> BTreeMap<String, String> {

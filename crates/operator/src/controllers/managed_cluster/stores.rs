@@ -2,6 +2,8 @@
 
 mod public;
 
+use std::time::Duration;
+
 use futures::{Stream, StreamExt, stream::BoxStream};
 use kubebyon_api::{ManagedCluster, PublicAccess, labels};
 use kubebyon_k8s::{
@@ -24,6 +26,8 @@ use kubebyon_k8s::{
         runtime::reflector::{ObjectRef, Store},
     },
 };
+
+use tokio::time::timeout;
 
 use self::public::Public;
 use crate::watches::{everywhere, refs, watch, watch_metadata, watch_metadata_keeping, whole};
@@ -83,6 +87,8 @@ pub struct Stores {
     pub http_routes: Store<HttpRoute>,
 }
 
+/// How long to wait for the watches of Gateway API.
+const ENTRANCES_LIMIT: Duration = Duration::from_secs(5);
 const OURS: &str = "app.kubernetes.io/managed-by=kubebyon";
 const CHARTS: &str = "app in (vcluster, vcluster-etcd)";
 
@@ -212,6 +218,19 @@ impl Stores {
         self.all_namespaces.wait_until_ready().await?;
         // Those of Gateway API may have nothing to watch yet.
         self.claims.wait_until_ready().await
+    }
+
+    /// Waits until the watches of what an entrance is made of have told what was there, where
+    /// Gateway API is served. One that was installed a moment ago is not waited for any longer.
+    pub async fn entrances_told(&self) {
+        let told = async {
+            let _ = self.gateway_classes.wait_until_ready().await;
+            let _ = self.gateways.wait_until_ready().await;
+            let _ = self.tls_routes.wait_until_ready().await;
+            let _ = self.http_routes.wait_until_ready().await;
+        };
+        // Without them something may be said that is not so, and is corrected.
+        let _ = timeout(ENTRANCES_LIMIT, told).await;
     }
 }
 

@@ -29,6 +29,31 @@ fn what_is_remembered_replaces_what_somebody_wrote() {
 }
 
 #[test]
+fn a_remembered_name_counts_only_when_it_is_vouched_for() {
+    let (wanted, published, left) = (
+        host("new.example.com"),
+        host("old.example.com"),
+        host("older.example.com"),
+    );
+    let retiring = |name: &Hostname| Retiring {
+        name: name.clone(),
+        since: at(0),
+    };
+    let stolen = host("console.example.org");
+    let names = Names::new(
+        wanted.clone(),
+        Some(published.clone()),
+        [retiring(&left), retiring(&stolen)],
+    );
+    let held = names.clone().only(|name| *name != stolen);
+    assert_eq!(
+        held,
+        Names::new(wanted.clone(), Some(published), [retiring(&left)])
+    );
+    assert_eq!(names.only(|_| false), Names::new(wanted, None, []));
+}
+
+#[test]
 fn the_first_name() {
     let new = host("new.example.com");
     let names = Names::new(new.clone(), None, []);

@@ -80,12 +80,17 @@ pub async fn attach(
     }
     let served =
         served::gateway_api(&context.stores.definitions).ok_or(Error::GatewayApiMissing)?;
+    context.stores.entrances_told().await;
     let layout = Layout::of(&access).map_err(|error| unusable(error.to_string()))?;
     let rules = rules(&context.stores, &access).map_err(|error| unusable(error.to_string()))?;
     let desired = desired(context, cluster, identity, binding, &rules)?;
     rules.check_tenant_api(&desired).map_err(Error::Name)?;
     let memory = secrets::kubeconfig_memory(context, cluster, identity).await?;
-    let names = Names::remembered(desired, &memory.unwrap_or_default());
+    // A name that was given stays the cluster's though the domains have changed since; what else
+    // is remembered may have been written by the cluster's author.
+    let held = claims::of(&context.stores, identity);
+    let names = Names::remembered(desired, &memory.unwrap_or_default())
+        .only(|name| held.contains(name) || rules.check_tenant_api(name).is_ok());
     for name in names.all() {
         claims::hold(context, identity, name, cluster.spec.suspend).await?;
     }

@@ -150,7 +150,10 @@ async fn look(
     let pki = proved
         .map(|proved| proved.pki.clone())
         .or_else(|| context.known.pki(&identity.uid));
-    let proof = pki.and_then(|pki| probe(context, identity, attachment, &pki, !settled));
+    let proof = match pki {
+        Some(pki) => probe(context, identity, attachment, &pki, settled).await,
+        None => None,
+    };
     let answers = proof.as_ref().is_some_and(|proof| proof.dial.is_ok());
     let san = match proved {
         _ if answers && routed.contains(wanted) => San::Served,
@@ -169,12 +172,12 @@ async fn look(
     }
 }
 
-fn probe(
+async fn probe(
     context: &Context,
     identity: &Cluster,
     attachment: &Attachment,
     pki: &TenantPki,
-    hurry: bool,
+    settled: bool,
 ) -> Option<Proof> {
     if attachment.addresses.is_empty() {
         return None;
@@ -189,7 +192,11 @@ fn probe(
         dial_at: context.options.public_dial_address,
     };
     let key = ClusterRef::new(&identity.name).within(&identity.namespace);
-    context.prober.look(&key, target, hurry)
+    if settled {
+        context.prober.first(&key, target).await
+    } else {
+        context.prober.look(&key, target, true)
+    }
 }
 
 /// Whether the tenant's API answers under the wanted name, and if not, what comes first.
