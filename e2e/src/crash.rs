@@ -52,6 +52,7 @@ struct Lane {
 #[derive(Default)]
 struct State {
     by_namespace: HashMap<String, usize>,
+    by_claim: HashMap<String, usize>,
     lanes: Vec<Lane>,
     stray: Vec<String>,
 }
@@ -85,6 +86,15 @@ impl Crashes {
         lane
     }
 
+    /// The claims on these host names are the cluster's too.
+    pub fn claims(&self, lane: usize, hostnames: &[String]) {
+        let mut state = self.locked();
+        for hostname in hostnames {
+            let claim = kubebyon_api::names::hostname_claim(hostname);
+            state.by_claim.insert(claim, lane);
+        }
+    }
+
     /// Whether the cluster crashed, and its last request came to its end.
     pub fn crashed(&self, lane: usize) -> bool {
         let state = self.locked();
@@ -112,7 +122,7 @@ impl Crashes {
         let service = service_fn(move |request: Request<Body>| {
             let (crashes, inner) = (crashes.clone(), inner.clone());
             async move {
-                let (request, created) = created_namespace(request).await;
+                let (request, created) = created(request).await;
                 match crashes.judge(&request, created.as_deref()) {
                     Verdict::Pass => inner.send(request).await,
                     Verdict::Never => std::future::pending().await,
@@ -148,7 +158,11 @@ impl Crashes {
             .skip_while(|part| *part != "namespaces")
             .nth(1)
             .or(created);
-        let lane = namespace.and_then(|name| state.by_namespace.get(name).copied());
+        let claim = created.or(uri.path().rsplit('/').next());
+        let lane = namespace
+            .and_then(|name| state.by_namespace.get(name))
+            .or_else(|| state.by_claim.get(claim?))
+            .copied();
         let Some(lane) = lane else {
             if writes {
                 state.stray.push(what);
@@ -180,9 +194,11 @@ impl Crashes {
     }
 }
 
-/// The name of the namespace that a request makes: it is in no path.
-async fn created_namespace(request: Request<Body>) -> (Request<Body>, Option<String>) {
-    if request.method() != Method::POST || request.uri().path() != "/api/v1/namespaces" {
+/// The name of the namespace or ConfigMap that a request makes: it is in no path.
+async fn created(request: Request<Body>) -> (Request<Body>, Option<String>) {
+    let path = request.uri().path();
+    let unnamed = path == "/api/v1/namespaces" || path.ends_with("/configmaps");
+    if request.method() != Method::POST || !unnamed {
         return (request, None);
     }
     let (parts, body) = request.into_parts();

@@ -23,7 +23,7 @@ const LEFT_OUT: [&str; 7] = [
     "NodeMetrics",
 ];
 /// Fields that the api-server or its controllers choose anew each time.
-const CHOSEN: [&str; 16] = [
+const CHOSEN: [&str; 17] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -40,7 +40,10 @@ const CHOSEN: [&str; 16] = [
     "volumeMounts",
     "failures",
     "hostNamespace",
+    "since",
 ];
+/// An annotation with a list of objects as text.
+const LISTED: &str = "kubebyon.app/retiring-names";
 /// Hashes and the like are at least as long.
 const HASH: usize = 16;
 
@@ -135,6 +138,10 @@ fn clean(value: &mut Value, names: &[(&str, &str)]) {
         }
         Value::Object(fields) => {
             fields.retain(|key, _| !CHOSEN.contains(&key.as_str()));
+            if let Some(listed) = fields.get_mut(LISTED) {
+                let read = listed.as_str().map(serde_json::from_str);
+                *listed = read.expect("text").expect("a list");
+            }
             for field in fields.values_mut() {
                 clean(field, names);
             }

@@ -12,27 +12,34 @@
 )]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
-use kubebyon_api::names;
+use kubebyon_api::{PublicAccess, names};
 use kubebyon_e2e::{
     children,
     crash::{Crashes, Point, Seen},
+    gateway::Gateway,
     inventory,
     judge::{eventually, within},
     operator::{Host, Manager, Tenant, is_ready},
 };
 use kubebyon_k8s::{
-    k8s_openapi::api::core::v1::Namespace,
-    kube::{Api, ResourceExt, api::ListParams},
+    gateway_api::gatewayclasses::GatewayClass,
+    k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition},
+    kube::{
+        Api, ResourceExt,
+        api::{ListParams, Patch, PatchParams},
+    },
 };
 use kubebyon_operator::{client, telemetry::metrics::Metrics};
+use kubebyon_testbed::{ApiOptions, CrdSet};
 use serde_json::{Value, json};
 
 const NAME: &str = "demo";
+const OPERATOR: &str = "kubebyon-system";
 /// For a phase of all clusters: they share the machine's cores.
 const LONG: Duration = Duration::from_secs(240);
 
@@ -40,23 +47,55 @@ const LONG: Duration = Duration::from_secs(240);
 enum Phase {
     Create,
     Upgrade,
+    Rename,
     Delete,
 }
 
-const PHASES: [Phase; 3] = [Phase::Create, Phase::Upgrade, Phase::Delete];
+const PHASES: [Phase; 4] = [Phase::Create, Phase::Upgrade, Phase::Rename, Phase::Delete];
+/// Domain of the public names.
+const DOMAIN: &str = "clusters.example.test";
+/// Class of the fake gateway.
+const CLASS: &str = "fake";
 
 struct Lane {
     tenant: Tenant,
     host_namespace: String,
+    entrance: String,
 }
 
 impl Lane {
-    async fn new(host: &Host) -> Self {
+    async fn new(host: &Host, entrance: &str) -> Self {
         let namespace = host.namespace("crash").await;
         Self {
             host_namespace: names::host_namespace(&namespace, NAME),
             tenant: Tenant::new(host, &namespace, NAME),
+            entrance: entrance.to_owned(),
         }
+    }
+
+    /// The name that it is given, and the one that it asks for later.
+    fn hostnames(&self) -> [String; 2] {
+        let namespace = &self.tenant.namespace;
+        [
+            names::control_plane_hostname(namespace, NAME, DOMAIN),
+            format!("renamed-{namespace}.{DOMAIN}"),
+        ]
+    }
+
+    /// The names that are the cluster's after a phase.
+    fn held(&self, phase: Phase) -> BTreeSet<String> {
+        let [given, asked] = self.hostnames();
+        match phase {
+            Phase::Create | Phase::Upgrade => [given].into(),
+            Phase::Rename => [given, asked].into(),
+            Phase::Delete => BTreeSet::new(),
+        }
+    }
+
+    fn spec(&self, version: &str, hostname: &str) -> Value {
+        json!({"kubernetesVersion": version, "publicAccess": {
+            "ref": {"name": "public", "namespace": self.entrance}, "hostname": hostname,
+        }})
     }
 
     fn namespaces(&self) -> [&str; 2] {
@@ -65,15 +104,11 @@ impl Lane {
 
     async fn begin(&self, phase: Phase) {
         match phase {
-            Phase::Create => {
-                self.tenant
-                    .update(json!({"kubernetesVersion": "1.35"}))
-                    .await;
-            }
-            Phase::Upgrade => {
-                self.tenant
-                    .update(json!({"kubernetesVersion": "1.36"}))
-                    .await;
+            Phase::Create => self.tenant.update(self.spec("1.35", "")).await,
+            Phase::Upgrade => self.tenant.update(self.spec("1.36", "")).await,
+            Phase::Rename => {
+                let [_, asked] = self.hostnames();
+                self.tenant.update(self.spec("1.36", &asked)).await;
             }
             Phase::Delete => self.tenant.delete().await,
         }
@@ -82,7 +117,9 @@ impl Lane {
     async fn is_done(&self, phase: Phase) -> bool {
         let cluster = self.tenant.find().await;
         match phase {
-            Phase::Create | Phase::Upgrade => cluster.as_ref().is_some_and(is_ready),
+            Phase::Create | Phase::Upgrade | Phase::Rename => {
+                cluster.as_ref().is_some_and(is_ready)
+            }
             Phase::Delete => cluster.is_none(),
         }
     }
@@ -93,12 +130,29 @@ impl Lane {
             Some(cluster) => cluster.uid().unwrap(),
             None => "none".to_owned(),
         };
-        inventory::normalised(all, self.namespaces(), &[(&uid, "UID")])
+        let label = names::host_label(&self.tenant.namespace, NAME);
+        let mut found =
+            inventory::normalised(all, self.namespaces(), &[(&uid, "UID"), (&label, "LABEL")]);
+        // The claims are in the operator's own namespace.
+        for object in all.get(OPERATOR).into_iter().flat_map(BTreeMap::values) {
+            let data = &object["data"];
+            if data["namespace"] == self.tenant.namespace.as_str() && data["uid"] == uid.as_str() {
+                let hostname = data["hostname"].as_str().unwrap();
+                let [given, _] = self.hostnames();
+                let which = if hostname == given {
+                    "given"
+                } else {
+                    "asked for"
+                };
+                found.insert(format!("claim of the name {which}"), Value::Bool(true));
+            }
+        }
+        found
     }
 }
 
 /// Starts a manager with a Lease of its own: a killed one still holds its own.
-async fn manager(host: &Host, crashes: Option<&Crashes>) -> Manager {
+async fn manager(host: &Host, edge: &Edge, crashes: Option<&Crashes>) -> Manager {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let metrics = Metrics::default();
     let mut client = client::build(host.operator_config().await, metrics.clone()).unwrap();
@@ -108,13 +162,61 @@ async fn manager(host: &Host, crashes: Option<&Crashes>) -> Manager {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let lease = format!("--lease-name=crash-{number}");
     // Clusters that hang hold their places.
-    let options = host.options(&[&lease, "--concurrency=512", "--lease-duration=60s"]);
+    let dial = format!("--public-dial-address={}", edge.gateways.address());
+    let options = host.options(&[&lease, &dial, "--concurrency=512", "--lease-duration=60s"]);
     host.manager_with(options, client, metrics)
+}
+
+/// The one entrance of all clusters.
+struct Edge {
+    namespace: String,
+    gateways: Gateway,
+}
+
+impl Edge {
+    /// Opens it, and waits until nothing of it is to be written any more.
+    async fn open(host: &Host) -> Self {
+        let gateways = Gateway::start(host);
+        let parameters = PatchParams::apply("test").force();
+        Api::<GatewayClass>::all(host.client.clone())
+            .patch(CLASS, &parameters, &Patch::Apply(&Gateway::class(CLASS)))
+            .await
+            .unwrap();
+        let namespace = host.namespace("edge").await;
+        let api: Api<PublicAccess> = Api::namespaced(host.client.clone(), &namespace);
+        let access = json!({
+            "apiVersion": "kubebyon.app/v1alpha1", "kind": "PublicAccess",
+            "metadata": {"name": "public", "namespace": namespace},
+            "spec": {
+                "provider": "GatewayAPI", "allowedNamespaces": {"from": "All"},
+                "controlPlane": {"domain": DOMAIN, "dnsCheck": "Disabled"},
+                "gatewayAPI": {"gatewayClassName": CLASS},
+            },
+        });
+        api.patch("public", &parameters, &Patch::Apply(&access))
+            .await
+            .unwrap();
+        let edge = Self {
+            namespace,
+            gateways,
+        };
+        let manager = manager(host, &edge, None).await;
+        eventually("the entrance is ready", || async {
+            let conditions = api.get("public").await.unwrap().status?.conditions;
+            let ready =
+                |condition: &Condition| condition.type_ == "Ready" && condition.status == "True";
+            conditions.iter().any(ready).then_some(())
+        })
+        .await;
+        manager.stop().await;
+        edge
+    }
 }
 
 /// Runs one phase of all lanes, each to its point or to its end, and kills the manager.
 async fn run(
     host: &Host,
+    edge: &Edge,
     lanes: &[Lane],
     phase: Phase,
     points: &[Option<Point>],
@@ -123,9 +225,15 @@ async fn run(
     let numbers: Vec<usize> = lanes
         .iter()
         .zip(points)
-        .map(|(lane, point)| crashes.lane(lane.namespaces(), *point))
+        .map(|(lane, point)| {
+            let number = crashes.lane(lane.namespaces(), *point);
+            crashes.claims(number, &lane.hostnames());
+            number
+        })
         .collect();
-    let manager = manager(host, Some(&crashes)).await;
+    // How many clusters use it is told in the entrance's own status.
+    crashes.lane([&edge.namespace, &edge.namespace], None);
+    let manager = manager(host, edge, Some(&crashes)).await;
     for lane in lanes {
         lane.begin(phase).await;
     }
@@ -166,8 +274,13 @@ fn points(seen: &[Seen]) -> Vec<Point> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_at_any_request_the_next_run_comes_to_the_same_end() {
-    let host = Host::start().await;
-    let rehearsal = [Lane::new(&host).await];
+    let host = Host::start_with(ApiOptions {
+        with: vec![CrdSet::GatewayApi],
+        ..ApiOptions::default()
+    })
+    .await;
+    let edge = Edge::open(&host).await;
+    let rehearsal = [Lane::new(&host, &edge.namespace).await];
     let every = every();
     if every > 1 {
         println!(
@@ -176,7 +289,9 @@ async fn after_a_crash_at_any_request_the_next_run_comes_to_the_same_end() {
     }
     let mut plan = Vec::new();
     for phase in PHASES {
-        let seen = run(&host, &rehearsal, phase, &[None]).await.remove(0);
+        let seen = run(&host, &edge, &rehearsal, phase, &[None])
+            .await
+            .remove(0);
         for (index, request) in seen.iter().enumerate() {
             println!("{phase:?} {}: {}", index + 1, request.what);
         }
@@ -195,16 +310,16 @@ async fn after_a_crash_at_any_request_the_next_run_comes_to_the_same_end() {
     let count = 1 + plan.iter().map(Vec::len).max().unwrap();
     let mut lanes = Vec::new();
     for _ in 0..count {
-        lanes.push(Lane::new(&host).await);
+        lanes.push(Lane::new(&host, &edge.namespace).await);
     }
     for (phase, plan) in PHASES.into_iter().zip(plan) {
         let started = Instant::now();
         let points: Vec<Option<Point>> = (0..count)
             .map(|lane| lane.checked_sub(1).and_then(|lane| plan.get(lane).copied()))
             .collect();
-        run(&host, &lanes, phase, &points).await;
+        run(&host, &edge, &lanes, phase, &points).await;
         let crashed = started.elapsed();
-        let successor = manager(&host, None).await;
+        let successor = manager(&host, &edge, None).await;
         for (lane, point) in lanes.iter().zip(&points) {
             within(
                 LONG,
@@ -244,8 +359,15 @@ async fn compare(host: &Host, lanes: &[Lane], phase: Phase, points: &[Option<Poi
             }
         }
         if wrong.is_empty() {
-            let least = if phase == Phase::Delete { 1 } else { 12 };
+            let least = if phase == Phase::Delete { 1 } else { 14 };
             assert!(expected.len() >= least, "{:?}", expected.keys());
+            let claims = expected.keys().filter(|key| key.starts_with("claim"));
+            assert_eq!(
+                claims.count(),
+                lanes[0].held(phase).len(),
+                "{:?}",
+                expected.keys()
+            );
             break;
         }
         assert!(Instant::now() < deadline, "{}", wrong.join("\n"));
