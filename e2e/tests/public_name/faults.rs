@@ -77,7 +77,7 @@ fn a_route_of_somebody_else_moves_no_traffic_and_is_told() {
         let own = json!({"name": "own"});
         api.create(&PostParams::default(), &thief(&own, &name)).await.unwrap();
         let told = |route: String| {
-            let (name, tenant) = (name.clone(), &tenant);
+            let (name, theirs, tenant) = (name.clone(), theirs.clone(), &tenant);
             async move {
                 let cluster = tenant
                     .until("told of the route", |cluster| {
@@ -85,11 +85,17 @@ fn a_route_of_somebody_else_moves_no_traffic_and_is_told() {
                             .is_some_and(|shown| shown["reason"] == "ForeignRoute")
                     })
                     .await;
-                assert!(is_ready(&cluster), "no traffic moves: {:#?}", cluster.status);
+                assert!(
+                    is_ready(&cluster),
+                    "no traffic moves: {:#?}",
+                    cluster.status
+                );
+                let (_, _, message) = condition(&cluster, "PublicEndpointReady").unwrap();
+                assert!(message.contains(&route), "{message}");
                 eventually("an event", || async {
                     let events = events(&shared.host.client, &tenant.namespace, "mine").await;
                     events.into_iter().find(|(type_, reason, note)| {
-                        type_ == "Warning" && reason == "ForeignRoute" && note.contains(&route)
+                        type_ == "Warning" && reason == "ForeignRoute" && note.contains(&theirs)
                     })
                 })
                 .await;
