@@ -5,16 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a journey that fails stops there")]
 
 use std::{
-    path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use kubebyon_e2e::in_cluster::{self, Programs, charts::Repository, tenant};
-use kubebyon_testbed::{
-    NodeCluster, NodeOptions, addons::Addon, dirs::repository, kubectl::Kubectl,
-    process::testbed_program,
-};
+use kubebyon_e2e::in_cluster::{self, Programs, installation::Installation, tenant};
+use kubebyon_testbed::{addons::Addon, dirs::repository, kubectl::Kubectl};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "team-a";
@@ -44,26 +40,20 @@ fn a_tenant_lives_its_whole_life_on_a_real_node() {
 }
 
 struct Journey {
-    cluster: NodeCluster,
-    kubectl: Kubectl,
-    repository: Repository,
+    installation: Installation,
     spec: Value,
-    started: Instant,
 }
 
 impl Journey {
     fn start() -> Self {
-        let started = Instant::now();
-        let options = NodeOptions {
-            addons: vec![Addon::Vcluster],
-            ..NodeOptions::default()
-        };
-        let cluster = NodeCluster::start("journey", options).unwrap();
-        let kubectl = Kubectl::new(cluster.bins(), &cluster.kubeconfig());
-        let image = in_cluster::load_images(&cluster, &programs()).unwrap();
-        let repository = Repository::prepare(&cluster).unwrap();
-        repository.serve(&kubectl).unwrap();
-        in_cluster::install_operator(&kubectl, &image).unwrap();
+        let programs = Programs::built(env!("CARGO_BIN_EXE_chart-repository").into()).unwrap();
+        let installation =
+            Installation::start("journey", vec![Addon::Vcluster], &programs).unwrap();
+        let Installation {
+            kubectl,
+            repository,
+            ..
+        } = &installation;
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         kubectl
@@ -83,15 +73,7 @@ impl Journey {
             },
             "controlPlane": {"service": {"type": "LoadBalancer"}, "storage": {"size": "1Gi"}},
         });
-        let journey = Self {
-            cluster,
-            kubectl,
-            repository,
-            spec,
-            started,
-        };
-        journey.done("the operator runs in a cluster of its own, under its own ServiceAccount");
-        journey
+        Self { installation, spec }
     }
 
     fn becomes_ready(&mut self) {
@@ -105,7 +87,7 @@ impl Journey {
         assert_eq!(self.version(), "v1.35.6");
         assert_eq!(
             self.status("/release/chartDigest"),
-            json!(self.repository.digest),
+            json!(self.installation.repository.digest),
             "the digest of what was pulled"
         );
         assert_eq!(
@@ -299,7 +281,7 @@ impl Journey {
         self.apply();
         self.ready();
         self.delete();
-        let claims = self.kubectl.run(
+        let claims = self.installation.kubectl.run(
             "look at what was retained",
             &[
                 "get",
@@ -329,7 +311,7 @@ impl Journey {
         self.delete();
         let took = began.elapsed();
         let all = |what: &str| {
-            let listed = self.kubectl.run(
+            let listed = self.installation.kubectl.run(
                 "look for what is left",
                 &["get", what, "--all-namespaces", "--output=name"],
             );
@@ -348,10 +330,7 @@ impl Journey {
     }
 
     fn done(&self, promise: &str) {
-        eprintln!(
-            "ok {:>6.1} s  {promise}",
-            self.started.elapsed().as_secs_f32()
-        );
+        self.installation.done(promise);
     }
 
     fn apply(&self) {
@@ -359,7 +338,8 @@ impl Journey {
             "apiVersion": "kubebyon.app/v1alpha1", "kind": "ManagedCluster",
             "metadata": {"name": NAME, "namespace": NAMESPACE}, "spec": self.spec,
         });
-        self.kubectl
+        self.installation
+            .kubectl
             .apply("apply the ManagedCluster", &object.to_string())
             .unwrap();
     }
@@ -387,14 +367,14 @@ impl Journey {
                 Instant::now() < deadline,
                 "not ready: {:#}\n{}",
                 object["status"],
-                self.operator_log()
+                self.installation.operator_log()
             );
             sleep(Duration::from_millis(500));
         }
     }
 
     fn delete(&self) {
-        let deleted = self.kubectl.run(
+        let deleted = self.installation.kubectl.run(
             "delete the ManagedCluster",
             &[
                 "delete",
@@ -408,13 +388,13 @@ impl Journey {
             panic!(
                 "{error}\n{:#}\n{}",
                 self.get()["status"],
-                self.operator_log()
+                self.installation.operator_log()
             );
         }
     }
 
     fn get(&self) -> Value {
-        let text = self.kubectl.run(
+        let text = self.installation.kubectl.run(
             "read the ManagedCluster",
             &[
                 "get",
@@ -437,19 +417,6 @@ impl Journey {
         self.status("/hostNamespace").as_str().unwrap().to_owned()
     }
 
-    fn operator_log(&self) -> String {
-        let log = self.kubectl.run(
-            "read the operator's log",
-            &[
-                "logs",
-                "--namespace=kubebyon-system",
-                "deployment/kubebyon-operator",
-                "--tail=30",
-            ],
-        );
-        log.unwrap_or_else(|error| error.to_string())
-    }
-
     /// kubectl in the host namespace.
     fn host(&self, arguments: &[&str]) -> String {
         self.host_kubectl(arguments).unwrap()
@@ -459,7 +426,9 @@ impl Journey {
         let namespace = format!("--namespace={}", self.host_namespace());
         let mut all = vec![namespace.as_str()];
         all.extend(arguments);
-        self.kubectl.run("look into the host namespace", &all)
+        self.installation
+            .kubectl
+            .run("look into the host namespace", &all)
     }
 
     /// kubectl in the tenant, by the kubeconfig that is published now.
@@ -471,8 +440,13 @@ impl Journey {
     }
 
     fn tenant_now(&self) -> kubebyon_testbed::Result<Kubectl> {
-        let path = tenant::kubeconfig(&self.cluster, &self.kubectl, NAMESPACE, NAME)?;
-        Ok(tenant::kubectl(&self.cluster, &path))
+        let path = tenant::kubeconfig(
+            &self.installation.cluster,
+            &self.installation.kubectl,
+            NAMESPACE,
+            NAME,
+        )?;
+        Ok(tenant::kubectl(&self.installation.cluster, &path))
     }
 
     fn asks_version(&self) -> Option<Value> {
@@ -530,24 +504,6 @@ impl Journey {
             )
             .unwrap();
     }
-}
-
-/// The programs as cargo left them beside each other.
-fn programs() -> Programs {
-    let beside = |name: &str| -> PathBuf {
-        let testbed = testbed_program().unwrap();
-        testbed.parent().unwrap_or(Path::new(".")).join(name)
-    };
-    let programs = Programs {
-        operator: beside("kubebyon-operator"),
-        chart_repository: PathBuf::from(env!("CARGO_BIN_EXE_chart-repository")),
-    };
-    assert!(
-        programs.operator.exists(),
-        "{} is missing: cargo build -p kubebyon-operator",
-        programs.operator.display()
-    );
-    programs
 }
 
 /// Waits until something holds; panics when that takes longer than `limit`.
