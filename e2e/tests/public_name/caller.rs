@@ -38,7 +38,7 @@ impl Caller {
             let mut calls = Calls::default();
             while !stopped.is_cancelled() {
                 let published = published(host, &tenant).await;
-                let internal = published.name().ends_with(".svc");
+                let internal = published.name().rsplit('.').next() == Some("svc");
                 let address: SocketAddr = if internal { inside } else { outside };
                 if let Err(error) = published.call(address).await {
                     calls.failed.push(format!("{}: {error}", published.server));

@@ -14,7 +14,7 @@ use kubebyon_k8s::{
     k8s_openapi::api::core::v1::{ConfigMap, Secret},
     kube::{
         Api, ResourceExt,
-        api::{DynamicObject, Patch, PatchParams},
+        api::{DeleteParams, DynamicObject, Patch, PatchParams},
     },
 };
 use kubebyon_operator::dial::{DialError, Dialer};
@@ -172,7 +172,7 @@ impl<'a> Entrance<'a> {
 
     pub async fn delete(&self) {
         self.api()
-            .delete("public", &Default::default())
+            .delete("public", &DeleteParams::default())
             .await
             .unwrap();
     }
@@ -370,8 +370,9 @@ pub async fn make_due(host: &Host, tenant: &Tenant) {
         for name in names.as_array_mut().unwrap() {
             name["since"] = json!(LONG_AGO);
         }
-        if names.to_string() != *text {
-            let patch = json!({"metadata": {"annotations": {RETIRING: names.to_string()}}});
+        let due = names.to_string();
+        if due != *text {
+            let patch = json!({"metadata": {"annotations": {RETIRING: due}}});
             edit::<Secret>(&host.client, &tenant.namespace, &secret, patch).await;
         }
         None

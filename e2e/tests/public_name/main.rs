@@ -8,6 +8,7 @@
     reason = "a failed helper is a failed test, and a story is told in one piece"
 )]
 
+mod api_versions;
 mod attachment;
 mod caller;
 mod claims;
@@ -15,4 +16,3 @@ mod dns;
 mod edge;
 mod faults;
 mod names;
-mod versions;

@@ -14,7 +14,7 @@ use kubebyon_k8s::{
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     kube::{
         Api, ResourceExt,
-        api::{Patch, PatchParams},
+        api::{DeleteParams, ListParams, Patch, PatchParams},
     },
 };
 use kubebyon_render::gateway_api::tls_route::{NAME as ROUTE, Version};
@@ -63,7 +63,7 @@ async fn serve(host: &Host, versions: &[Version]) {
         let wanted = versions.contains(&version);
         eventually(&format!("{version} is served: {wanted}"), || async {
             let api = routes(host, "default", version);
-            let served = api.list(&Default::default()).await.is_ok();
+            let served = api.list(&ListParams::default()).await.is_ok();
             (served == wanted).then_some(())
         })
         .await;
@@ -115,7 +115,7 @@ async fn gateway_api_comes_late_and_changes_its_versions() {
         let route = routes(host, &home, version).get(ROUTE).await.unwrap();
         assert!(hostnames(&route).contains(&next), "{version}");
         routes(host, &home, version)
-            .delete(ROUTE, &Default::default())
+            .delete(ROUTE, &DeleteParams::default())
             .await
             .unwrap();
         eventually("the route is back", || async {
