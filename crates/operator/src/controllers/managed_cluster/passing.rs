@@ -10,11 +10,13 @@ use std::{
 use kubebyon_api::{
     ManagedClusterStatus, Reason,
     conditions::{self, ConditionType},
-    managed_cluster::Phase,
 };
 use tokio::time::Instant;
 
-use super::{error::Halt, report::Findings};
+use super::{
+    error::Halt,
+    report::{self, Findings},
+};
 
 /// How long a state lasts before it is told.
 const LASTS: Duration = Duration::from_secs(1);
@@ -54,14 +56,22 @@ impl Passing {
         left
     }
 
-    /// Remembers what is told, until the way has come to its end.
+    /// Remembers what is told, until the object at hand shows it.
     pub fn told(&self, uid: &str, status: &ManagedClusterStatus) {
+        let told = Way {
+            told: Some(status.clone()),
+            since: None,
+        };
         let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(status.phase, Some(Phase::Installing | Phase::Updating)) {
-            ways.entry(uid.to_owned()).or_default().told = Some(status.clone());
-        } else {
-            ways.remove(uid);
-        }
+        ways.insert(uid.to_owned(), told);
+    }
+
+    /// Whether something else than `now` was told last. The object at hand may be older than that,
+    /// and say what `now` says again.
+    pub fn told_otherwise(&self, uid: &str, now: &ManagedClusterStatus) -> bool {
+        let ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = ways.get(uid).and_then(|way| way.told.as_ref());
+        told.is_some_and(|told| report::differs(Some(told), now))
     }
 
     /// Forgets a cluster that is gone, or at rest.
@@ -105,4 +115,25 @@ fn passes(
         ]
         .into_iter()
         .all(|type_| says(before, type_) == says(now, type_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_last_counts_until_it_is_seen() {
+        let status = |version: &str| ManagedClusterStatus {
+            kubernetes_version: Some(version.to_owned()),
+            ..ManagedClusterStatus::default()
+        };
+        let passing = Passing::default();
+        assert!(!passing.told_otherwise("a", &status("1.35.6")));
+        passing.told("a", &status("1.36.3"));
+        assert!(passing.told_otherwise("a", &status("1.35.6")));
+        assert!(!passing.told_otherwise("a", &status("1.36.3")));
+        assert!(!passing.told_otherwise("b", &status("1.35.6")));
+        passing.forget("a");
+        assert!(!passing.told_otherwise("a", &status("1.35.6")));
+    }
 }
