@@ -432,13 +432,13 @@ async fn missing_rights(shared: &Shared, namespace: &str) {
         (
             "kubebyon-operator",
             "networkpolicies",
-            "patch",
+            "create",
             fault(
                 "no-fence",
                 json!({}),
                 "NamespaceReady",
                 "Forbidden",
-                &["networkpolicies", "cannot patch", "grant"],
+                &["networkpolicies", "cannot create", "grant"],
             ),
         ),
         (
