@@ -132,25 +132,69 @@ impl Applier {
     }
 
     /// An apply takes away only fields that an earlier apply set: those that our create set
-    /// are first written down as applied.
+    /// are first written down as applied. Somebody else may write between the look and the
+    /// patch, a Gateway's controller its status for example: then it is looked at anew.
     async fn own_by_apply<K>(&self, api: &Api<K>, name: &str) -> Result<(), kube::Error>
     where
         K: Clone + Debug + DeserializeOwned,
     {
-        let Some(live) = api.get_metadata_opt(name).await? else {
-            return Ok(());
-        };
-        let meta = live.metadata;
-        let recorded = meta.managed_fields.unwrap_or_default();
-        let Some(fields) = as_applied(&recorded, self.manager) else {
-            return Ok(());
-        };
-        let patch = json!({"metadata": {"managedFields": fields, "resourceVersion": meta.resource_version}});
-        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch))
+        let mut tries = 0;
+        loop {
+            let Some(live) = api.get_metadata_opt(name).await? else {
+                return Ok(());
+            };
+            let meta = live.metadata;
+            let recorded = meta.managed_fields.unwrap_or_default();
+            let Some(fields) = as_applied(&recorded, self.manager) else {
+                return Ok(());
+            };
+            let patch = json!({"metadata": {"managedFields": fields, "resourceVersion": meta.resource_version}});
+            let patched = api
+                .patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await;
+            tries += 1;
+            match patched {
+                Err(kube::Error::Api(status)) if status.code == 409 && tries < CONFLICTS => {}
+                patched => return patched.map(drop),
+            }
+        }
+    }
+
+    /// Writes the status of exactly the object that was looked at, as this controller's own
+    /// full set. One that is gone, or was made anew, has no status to write.
+    pub async fn status<K, S>(&self, object: &K, status: &S) -> Result<(), kube::Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+        S: Serialize,
+    {
+        let meta = object.meta();
+        let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(self.manager).force();
+        match api
+            .patch_status(&name, &parameters, &Patch::Apply(&body))
             .await
-            .map(drop)
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(response)) if response.code == 404 || response.code == 409 => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
+
+/// How often a write is tried that others come before.
+const CONFLICTS: u32 = 5;
 
 /// Deletes exactly the object of that uid; one that is gone, or made anew, is deleted already.
 ///

@@ -206,27 +206,10 @@ impl Context {
         access: &PublicAccess,
         status: &PublicAccessStatus,
     ) -> Result<(), Error> {
-        let api: Api<PublicAccess> = Api::namespaced(self.client.clone(), access.namespace_str());
-        let body = json!({
-            "apiVersion": PublicAccess::api_version(&()),
-            "kind": PublicAccess::kind(&()),
-            "metadata": {"name": access.name_str(), "namespace": access.namespace_str(), "uid": access.metadata.uid},
-            "status": status,
-        });
-        let parameters = PatchParams::apply(self.applier.manager()).force();
-        match api
-            .patch_status(access.name_str(), &parameters, &Patch::Apply(&body))
+        self.applier
+            .status(access, status)
             .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(response)) if response.code == 404 || response.code == 409 => {
-                Ok(())
-            }
-            Err(source) => Err(Error::Api {
-                what: "write the status",
-                source,
-            }),
-        }
+            .map_err(Error::api("write the status"))
     }
 }
 
