@@ -85,8 +85,16 @@ fn slim_schema(content: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A schema is an object or a boolean, so a text or a list under these names is a note,
-/// wherever it stands, unless it is a value to compare with.
+/// wherever it stands, unless it is a value to compare with, or the properties that go with
+/// another one.
 fn leave_out_notes(schema: &mut Value) {
+    const KEPT_WHOLE: [&str; 5] = [
+        "const",
+        "enum",
+        "default",
+        "dependencies",
+        "dependentRequired",
+    ];
     match schema {
         Value::Object(map) => {
             map.retain(|key, value| match key.as_str() {
@@ -95,7 +103,7 @@ fn leave_out_notes(schema: &mut Value) {
                 _ => true,
             });
             for (key, value) in map {
-                if !matches!(key.as_str(), "const" | "enum" | "default") {
+                if !KEPT_WHOLE.contains(&key.as_str()) {
                     leave_out_notes(value);
                 }
             }
@@ -149,6 +157,8 @@ mod tests {
             "type": "object",
             "properties": {"title": {"type": "string"}, "description": {"enum": ["a", {"title": "kept"}]}, "examples": true},
             "required": ["title"],
+            "dependencies": {"examples": ["title"]},
+            "dependentRequired": {"examples": ["description"]},
             "additionalProperties": false,
         });
         let mut noted = demands.clone();
