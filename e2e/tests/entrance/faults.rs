@@ -60,17 +60,11 @@ pub fn of_tenants(world: &World, town: &Town) {
 
 /// No data plane: the Gateway's status says nothing of it, the probe does.
 fn no_envoy(world: &World, town: &Town) {
-    let envoys = world.kubectl(&[
-        "get",
-        "deployment",
-        "--namespace=envoy-gateway-system",
-        "--selector=gateway.envoyproxy.io/owning-gatewayclass=steady",
-        "--output=name",
-    ]);
+    let envoys = world.shared_envoys();
     let three = [&town.red, &town.green, &town.blue];
     // Its controller would bring it back.
     scale(world, "deployment/envoy-gateway", 0);
-    scale(world, envoys.trim(), 0);
+    scale(world, &envoys, 0);
     let took = three.map(|tenant| {
         let object = &tenant.object;
         let (condition, took) = object.because("PublicEndpointReady", "ProbeFailed", SOON);
@@ -79,7 +73,7 @@ fn no_envoy(world: &World, town: &Town) {
         took.as_secs_f32()
     });
     let noticed = took.iter().sum::<f32>();
-    scale(world, envoys.trim(), 2);
+    scale(world, &envoys, 2);
     scale(world, "deployment/envoy-gateway", 1);
     let took = three.map(|tenant| tenant.object.ready(READY).as_secs_f32());
     let back = took.iter().sum::<f32>();

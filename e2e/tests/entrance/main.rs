@@ -110,6 +110,18 @@ impl World {
         text.unwrap()
     }
 
+    /// The Deployment of the data plane of class `steady`.
+    fn shared_envoys(&self) -> String {
+        let found = self.kubectl(&[
+            "get",
+            "deployment",
+            "--namespace=envoy-gateway-system",
+            "--selector=gateway.envoyproxy.io/owning-gatewayclass=steady",
+            "--output=name",
+        ]);
+        found.trim().to_owned()
+    }
+
     fn access(&self, namespace: &str, name: &str, spec: &Value) -> Object {
         let access = Object::access(&self.installation.kubectl, namespace, name);
         access.apply(spec);
