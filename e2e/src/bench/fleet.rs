@@ -27,7 +27,7 @@ use super::{
     Options,
     audit::{AuditLog, Requests},
     cpu::{Clock, Spent, between},
-    helm_alone::{RECORDED, Recorder, Recording},
+    helm_alone::{Chart, RECORDED, Recorder, Recording},
     process::{Operator, Usage},
     say,
 };
@@ -45,8 +45,10 @@ pub struct Figures {
     pub helm_concurrency: u16,
     /// The flags of helm, of both sides.
     pub helm_flags: String,
-    /// Helm alone: before the clusters were made, and after.
+    /// Helm alone, with the chart as published: before the clusters were made, and after.
     pub alone: [Alone; 2],
+    /// As above, with the chart as the operator hands it on.
+    pub alone_as_given: [Alone; 2],
     /// The making of all clusters.
     pub made: Made,
     /// The restart of the operator over the converged clusters.
@@ -109,21 +111,24 @@ pub struct Rest {
     pub peak_mib: f64,
 }
 
-/// Measures them one after the other: helm alone with half of the releases, all
-/// clusters, helm alone with the other half, the restart, the rest.
+/// Measures them one after the other: helm alone with half of the releases, by either
+/// archive, all clusters, helm alone with the other half, the restart, the rest.
 pub async fn measure(options: &Options) -> Figures {
     let bench = Bench::start(options).await;
     let (recording, helm_concurrency) = bench.record().await;
     let half = usize::from(options.clusters) / 2;
-    let before = bench
-        .helm_alone(&recording, "before", half, helm_concurrency)
-        .await;
+    let alone = async |prefix, chart| {
+        bench
+            .helm_alone(&recording, prefix, chart, half, helm_concurrency)
+            .await
+    };
+    let before = alone("before", Chart::Published).await;
+    let before_as_given = alone("before-as-given", Chart::AsGiven).await;
     let operator = bench.operator(helm_concurrency);
     let made = bench.make(&operator).await;
     operator.stop().await;
-    let after = bench
-        .helm_alone(&recording, "after", half, helm_concurrency)
-        .await;
+    let after_as_given = alone("after-as-given", Chart::AsGiven).await;
+    let after = alone("after", Chart::Published).await;
     let (operator, restart) = bench.restart(helm_concurrency).await;
     let rest = bench.rest(&operator).await;
     operator.stop().await;
@@ -131,6 +136,7 @@ pub async fn measure(options: &Options) -> Figures {
         helm_concurrency,
         helm_flags: recording.flags(),
         alone: [before, after],
+        alone_as_given: [before_as_given, after_as_given],
         made,
         restart,
         rest,
@@ -207,6 +213,7 @@ impl<'a> Bench<'a> {
         &self,
         recording: &Recording,
         prefix: &str,
+        chart: Chart,
         count: usize,
         concurrency: u16,
     ) -> Alone {
@@ -225,7 +232,7 @@ impl<'a> Bench<'a> {
             })
             .await;
         let before = self.clock.read();
-        let took = recording.run(&releases, concurrency).await;
+        let took = recording.run(&releases, concurrency, chart).await;
         let spent = between(&before, &self.clock.read());
         self.remove(&releases).await;
         Alone {

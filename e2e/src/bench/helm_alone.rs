@@ -17,6 +17,17 @@ use tokio::{process::Command, time::Instant};
 /// The cluster whose helm run is recorded, and its host namespace. The namespace's name
 /// does not contain the cluster's, so that each can be changed alone.
 pub const RECORDED: (&str, &str) = ("recorded", "spare-host");
+/// How the file ends that the operator hands on; the published one is beside it.
+const SLIM: &str = ".slim.tgz";
+
+/// Which archive of the chart helm is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chart {
+    /// As its repository has it, and as whoever calls helm by hand has it.
+    Published,
+    /// As the operator hands it on, without what helm has no use for.
+    AsGiven,
+}
 
 /// A helm that writes down how it is called.
 pub struct Recorder {
@@ -76,11 +87,16 @@ impl Recorder {
 
 impl Recording {
     /// Installs `releases` (name, namespace), `concurrency` at a time; returns how long it took.
-    pub async fn run(&self, releases: &[(String, String)], concurrency: u16) -> Duration {
+    pub async fn run(
+        &self,
+        releases: &[(String, String)],
+        concurrency: u16,
+        chart: Chart,
+    ) -> Duration {
         for (name, namespace) in releases {
             let values = renamed(&self.values, name, namespace);
             fs::write(self.values_file(name), values).expect("a file");
-            executable(&self.script(name), &self.command(name, namespace));
+            executable(&self.script(name), &self.command(name, namespace, chart));
         }
         let list = self.folder.join("list");
         let scripts: Vec<String> = releases
@@ -125,7 +141,7 @@ impl Recording {
         flags.join(" ")
     }
 
-    fn command(&self, name: &str, namespace: &str) -> String {
+    fn command(&self, name: &str, namespace: &str, chart: Chart) -> String {
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
         let mut words = vec!["exec /usr/bin/env -i".to_owned()];
         words.extend(self.environment.iter().map(|setting| quoted(setting)));
@@ -134,6 +150,8 @@ impl Recording {
         for argument in &self.arguments {
             let argument = if before == "--values" {
                 self.values_file(name).display().to_string()
+            } else if let (Chart::Published, Some(digest)) = (chart, argument.strip_suffix(SLIM)) {
+                format!("{digest}.tgz")
             } else if argument.starts_with('/') || argument.contains("/helm/") {
                 argument.clone()
             } else {
