@@ -15,7 +15,9 @@ use kubebyon_k8s::kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use kubebyon_operator::{config::Options, manager, telemetry::metrics::Metrics};
-use kubebyon_testbed::{ApiCluster, ApiOptions, parts::Part, progress::Progress};
+use kubebyon_testbed::{
+    ApiCluster, ApiOptions, parts::Part, process::testbed_program, progress::Progress,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::Instant};
@@ -40,6 +42,21 @@ pub struct Host {
     /// The operator's own kubeconfig: its ServiceAccount, and so its rights.
     pub kubeconfig: PathBuf,
     scratch: TempDir,
+}
+
+/// The operator as cargo left it beside the testbed's program.
+///
+/// # Errors
+/// When it was not built.
+pub fn built() -> kubebyon_testbed::Result<PathBuf> {
+    let operator = testbed_program()?.with_file_name("kubebyon-operator");
+    if operator.exists() {
+        return Ok(operator);
+    }
+    Err(kubebyon_testbed::Error::Unexpected {
+        what: operator.display().to_string(),
+        seen: "no such file; run cargo build -p kubebyon-operator".to_owned(),
+    })
 }
 
 /// The root of the repository.

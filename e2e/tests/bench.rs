@@ -6,22 +6,15 @@
     reason = "a failed helper is a failed test, and a story is told in one piece"
 )]
 
-use std::path::PathBuf;
-
 use clap::Parser;
-use kubebyon_e2e::bench::{Options, run};
-use kubebyon_testbed::process::testbed_program;
+use kubebyon_e2e::{
+    bench::{Options, run},
+    operator::built,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quick_bench_fills_its_table() {
-    let testbed = testbed_program().unwrap();
-    let operator: PathBuf = testbed.parent().unwrap().join("kubebyon-operator");
-    assert!(
-        operator.exists(),
-        "{} is missing: cargo build -p kubebyon-operator",
-        operator.display()
-    );
-    let operator = format!("--operator={}", operator.display());
+    let operator = format!("--operator={}", built().unwrap().display());
     let options = Options::try_parse_from(["bench", "--quick", &operator]).unwrap();
     let report = run(options).await.to_string();
     for row in [

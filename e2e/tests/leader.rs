@@ -18,10 +18,10 @@ use kubebyon_e2e::{
     children,
     helm_log::HelmLog,
     judge::{edit, eventually, find, remove, within},
-    operator::{Host, Tenant},
+    operator::{Host, Tenant, built},
 };
 use kubebyon_k8s::k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
-use kubebyon_testbed::{ApiOptions, process::testbed_program};
+use kubebyon_testbed::ApiOptions;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,17 +36,6 @@ struct Pair {
     host: Host,
     helm: HelmLog,
     folder: TempDir,
-}
-
-fn program() -> PathBuf {
-    let testbed = testbed_program().unwrap();
-    let operator = testbed.parent().unwrap().join("kubebyon-operator");
-    assert!(
-        operator.exists(),
-        "{} is missing: cargo build -p kubebyon-operator",
-        operator.display()
-    );
-    operator
 }
 
 impl Pair {
@@ -68,7 +57,7 @@ impl Pair {
             format!("--lease-duration={}s", LEASE.as_secs()),
             "--helm-timeout=1s".to_owned(),
         ];
-        Operator::start(&program(), &self.host, self.folder.path(), &flags)
+        Operator::start(&built().unwrap(), &self.host, self.folder.path(), &flags)
     }
 
     async fn leader(&self) -> String {

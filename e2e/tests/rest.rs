@@ -7,7 +7,7 @@
     reason = "a failed helper is a failed test, and a story is told in one piece"
 )]
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use kubebyon_e2e::{
     bench::{
@@ -16,26 +16,15 @@ use kubebyon_e2e::{
     },
     helm_log::HelmLog,
     judge::eventually,
-    operator::{Host, Tenant, is_ready},
+    operator::{Host, Tenant, built, is_ready},
 };
-use kubebyon_testbed::{ApiOptions, process::testbed_program};
+use kubebyon_testbed::ApiOptions;
 use serde_json::json;
 
 const CLUSTERS: usize = 10;
 const AT_REST: Duration = Duration::from_secs(30);
 /// So long without a write, and the work is done.
 const QUIET: Duration = Duration::from_secs(3);
-
-fn program() -> PathBuf {
-    let testbed = testbed_program().unwrap();
-    let operator = testbed.parent().unwrap().join("kubebyon-operator");
-    assert!(
-        operator.exists(),
-        "{} is missing: cargo build -p kubebyon-operator",
-        operator.display()
-    );
-    operator
-}
 
 /// Of all writes, the renewal of the Lease alone is allowed.
 fn assert_no_writes(requests: &Requests, when: &str) {
@@ -73,7 +62,7 @@ async fn converged_clusters_are_left_alone() {
             "--lease-duration=60s".to_owned(),
         ];
         flags.extend(more.iter().map(|&flag| flag.to_owned()));
-        Operator::start(&program(), &host, folder.path(), &flags)
+        Operator::start(&built().unwrap(), &host, folder.path(), &flags)
     };
     let mut log = AuditLog::new(host.cluster.audit_log().unwrap().to_owned());
 

@@ -103,7 +103,7 @@ impl Demo {
         self.progress.say(if missing == 0 {
             "Everything is built: this takes a minute, and three when the operator has changed."
         } else {
-            "This machine is new to it: real Kubernetes is built from source first, about 45 minutes on two cores. From then on it takes a minute."
+            "This machine is new to it: real Kubernetes is built from source first, about an hour on two cores. From then on it takes a minute."
         });
         Ok(())
     }

@@ -2,10 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use kubebyon_testbed::{
-    Error, NodeCluster, NodeOptions, Result, addons::Addon, kubectl::Kubectl,
-    process::testbed_program,
-};
+use kubebyon_testbed::{NodeCluster, NodeOptions, Result, addons::Addon, kubectl::Kubectl};
+
+use crate::operator::built;
 
 use super::{
     OPERATOR, OPERATOR_NAMESPACE, Programs, charts::Repository, install_operator, load_images,
@@ -77,15 +76,8 @@ impl Programs {
     /// # Errors
     /// When the operator was not built.
     pub fn built(chart_repository: PathBuf) -> Result<Self> {
-        let operator = testbed_program()?.with_file_name("kubebyon-operator");
-        if !operator.exists() {
-            return Err(Error::Unexpected {
-                what: operator.display().to_string(),
-                seen: "no such file; run cargo build -p kubebyon-operator".to_owned(),
-            });
-        }
         Ok(Self {
-            operator,
+            operator: built()?,
             chart_repository,
         })
     }

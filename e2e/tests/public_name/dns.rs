@@ -1,7 +1,5 @@
 //! Whether a public name leads to the entrance, by a real DNS server.
 
-use std::net::IpAddr;
-
 use kubebyon_e2e::{
     name_server::NameServer,
     operator::{Tenant, condition},
@@ -42,12 +40,7 @@ fn a_name_counts_once_it_leads_to_the_entrance_and_for_as_long() {
         let host = &shared.host;
         let server = NameServer::start().await;
         let entrance = entrance(&edge, &[server.address().to_string()]).await;
-        let addresses: Vec<IpAddr> = entrance
-            .addresses()
-            .await
-            .iter()
-            .map(|address| address.parse().unwrap())
-            .collect();
+        let addresses = entrance.addresses().await;
         let tenant = entrance.cluster("resolved", None).await;
         let name = entrance.given_name("resolved");
 
@@ -131,12 +124,7 @@ fn a_server_that_does_not_answer_is_told_apart_from_a_missing_record() {
         assert!(shared.failures("DNSServerUnavailable") > 0, "it is counted");
         let name_server = NameServer::start().await;
         let name = entrance.given_name("unanswered");
-        let addresses: Vec<IpAddr> = entrance
-            .addresses()
-            .await
-            .iter()
-            .map(|address| address.parse().unwrap())
-            .collect();
+        let addresses = entrance.addresses().await;
         name_server.set(&name, &addresses).await;
         entrance
             .update(json!({

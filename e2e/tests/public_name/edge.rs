@@ -1,6 +1,11 @@
 //! The host that the tests share, its entrances, and what the tests read.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use kubebyon_api::{ManagedCluster, PublicAccess, names};
 use kubebyon_e2e::{
@@ -10,7 +15,10 @@ use kubebyon_e2e::{
     operator::{Host, PATIENCE, Tenant},
 };
 use kubebyon_k8s::{
-    gateway_api::{gatewayclasses::GatewayClass, gateways},
+    gateway_api::{
+        gatewayclasses::GatewayClass,
+        gateways::{self, GatewayStatusAddresses},
+    },
     k8s_openapi::api::core::v1::{ConfigMap, Secret},
     kube::{
         Api, ResourceExt,
@@ -222,12 +230,13 @@ impl<'a> Entrance<'a> {
     }
 
     /// The addresses of its Gateway.
-    pub async fn addresses(&self) -> Vec<String> {
+    pub async fn addresses(&self) -> Vec<IpAddr> {
         eventually("the Gateway has an address", || async {
             let gateway: gateways::Gateway =
                 find(&self.host.client, &self.namespace, GATEWAY).await?;
             let addresses = gateway.status?.addresses?;
-            Some(addresses.into_iter().map(|address| address.value).collect())
+            let parse = |address: &GatewayStatusAddresses| address.value.parse().ok();
+            addresses.iter().map(parse).collect()
         })
         .await
     }
