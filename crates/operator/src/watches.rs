@@ -10,8 +10,8 @@ use kubebyon_k8s::{
         self, Api, Client, Resource, ResourceExt,
         core::{ApiResource, DynamicObject, PartialObjectMeta},
         runtime::{
-            WatchStreamExt,
-            reflector::{self, Store},
+            Predicate, WatchStreamExt, predicates,
+            reflector::{self, Store, store::Writer},
             utils::Backoff,
             watcher::{self, Event, watcher},
         },
@@ -54,18 +54,25 @@ impl Default for Pauses {
     }
 }
 
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
+impl Pauses {
+    /// The pause after a failure at `now`.
+    fn after(&mut self, now: Instant) -> Duration {
         // It went well for a while.
-        if self.since.elapsed() > 2 * self.next {
+        if now.saturating_duration_since(self.since) > 2 * self.next {
             self.next = SHORTEST;
         }
         let pause = self.next;
         self.next = (2 * pause).min(LONGEST);
-        self.since = Instant::now() + pause;
-        Some(jittered(pause))
+        self.since = now + pause;
+        pause
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(jittered(self.after(Instant::now())))
     }
 }
 
@@ -73,14 +80,18 @@ impl Backoff for Pauses {
     fn reset(&mut self) {}
 }
 
-/// Watches the objects of `api` that carry `labels`; `slim` drops what is not read.
-pub fn watch<K>(api: Api<K>, labels: &str, slim: fn(&mut K)) -> Watched<K>
+/// Keeps what `events` tell, less what `slim` drops and the record of who set which field.
+fn keep<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    writer: Writer<K>,
+    slim: fn(&mut K),
+) -> Watched<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource + Clone + Debug + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync,
 {
-    let (store, writer) = reflector::store();
-    let touched = watcher(api, watcher::Config::default().labels(labels))
-        .backoff(Pauses::default())
+    let store = writer.as_reader();
+    let touched = events
         .modify(move |object| {
             object.managed_fields_mut().clear();
             slim(object);
@@ -91,6 +102,15 @@ where
     Watched { store, touched }
 }
 
+/// Watches the objects of `api` that carry `labels`; `slim` drops what is not read.
+pub fn watch<K>(api: Api<K>, labels: &str, slim: fn(&mut K)) -> Watched<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let events = watcher(api, watcher::Config::default().labels(labels));
+    keep(events.backoff(Pauses::default()), Writer::default(), slim)
+}
+
 /// As [`watch`], of the metadata alone.
 pub fn watch_metadata<K>(
     api: Api<PartialObjectMeta<K>>,
@@ -99,14 +119,7 @@ pub fn watch_metadata<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let (store, writer) = reflector::store();
-    let touched = watcher(api, watcher::Config::default().labels(labels))
-        .backoff(Pauses::default())
-        .modify(|object| object.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
-    Watched { store, touched }
+    watch(api, labels, whole)
 }
 
 /// As [`watch_metadata`], of all objects, of which only those that `keep` picks are
@@ -148,17 +161,7 @@ pub fn watch_served(
     key: ApiResource,
     slim: fn(&mut DynamicObject),
 ) -> Watched<DynamicObject> {
-    let writer = reflector::store::Writer::<DynamicObject>::new(key);
-    let store = writer.as_reader();
-    let touched = versions(client.clone(), served)
-        .modify(move |object| {
-            object.managed_fields_mut().clear();
-            slim(object);
-        })
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
-    Watched { store, touched }
+    keep(versions(client.clone(), served), Writer::new(key), slim)
 }
 
 type Events = futures::stream::BoxStream<'static, watcher::Result<Event<DynamicObject>>>;
@@ -210,6 +213,21 @@ where
     store.get(&reflector::ObjectRef::new(name).within(namespace))
 }
 
+/// What of an object tells that its author, or a finalizer's holder, did something: not its
+/// status. A deletion counts as a generation (apiserver/pkg/registry/generic/registry/store.go).
+pub fn authored<K: Resource>() -> impl Predicate<K> {
+    predicates::generation
+        .combine(predicates::finalizers)
+        .combine(predicates::annotations)
+}
+
+/// `namespace/name`, as logs have it.
+pub fn key<K: Resource>(object: &K) -> String {
+    let meta = object.meta();
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{}/{}", part(&meta.namespace), part(&meta.name))
+}
+
 /// For kinds that are kept whole.
 pub fn whole<K>(_: &mut K) {}
 
@@ -248,4 +266,33 @@ where
         };
         futures::stream::iter(refs)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_keeps_failing_is_asked_ever_more_seldom() {
+        let mut pauses = Pauses::default();
+        let mut now = Instant::now();
+        let told = [(); 6].map(|()| {
+            let pause = pauses.after(now);
+            // Each try begins well, and fails a moment later.
+            pauses.reset();
+            now += pause + SHORTEST / 2;
+            pause.as_secs()
+        });
+        assert_eq!(told, [1, 2, 4, 8, 10, 10]);
+    }
+
+    #[test]
+    fn a_watch_that_went_well_for_a_while_is_soon_taken_up() {
+        let mut pauses = Pauses::default();
+        let mut now = Instant::now();
+        for _ in 0..6 {
+            now += pauses.after(now);
+        }
+        assert_eq!(pauses.after(now + 3 * LONGEST), SHORTEST);
+    }
 }

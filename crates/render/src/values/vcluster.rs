@@ -18,7 +18,8 @@ pub const PLATFORM_SECRET: &str = "vcluster-platform-api-key";
 
 /// How a replica of several ends: it serves on for five seconds, until Services and gateways have
 /// heard that it goes. vCluster itself ends on the spot, and the chart has no hook before that.
-/// Its pods have fifteen seconds (the chart's terminationGracePeriodSeconds).
+/// Its pods have fifteen seconds (the chart's terminationGracePeriodSeconds). The image has to
+/// have a shell, as vCluster's own do; one without needs `command` in `spec.values`.
 const LINGER: &str = "trap 'sleep 5; kill $child' TERM; /vcluster start & child=$!; while kill -0 $child 2>/dev/null; do wait $child; code=$?; done; exit $code";
 
 /// What the values of a tenant's release are made from.

@@ -15,22 +15,21 @@ mod public;
 mod release;
 mod report;
 mod secrets;
+mod steps;
 mod stores;
 mod validate;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use kubebyon_api::{
-    ManagedCluster, ManagedClusterStatus, Reason, labels, managed_cluster::HostnameRole,
-};
+use kubebyon_api::{ManagedCluster, Reason, labels};
 use kubebyon_helm::{Helm, chart::Charts};
 use kubebyon_k8s::{
     k8s_openapi::jiff::Timestamp,
     kube::{
         Api, Client, Resource, ResourceExt,
         runtime::{
-            WatchStreamExt, applier,
+            PredicateConfig, WatchStreamExt, applier,
             controller::{Action, Config},
             events::{Recorder, Reporter},
             reflector, watcher,
@@ -46,13 +45,12 @@ use self::{
     attempts::Attempts,
     drift::Manifests,
     error::{Error, Halt},
-    handover::{HandedOver, hand_over},
     observe::Observed,
     passing::Passing,
     report::{Findings, Outcome},
     secrets::Known,
     stores::{ClusterRef, Guarded, Stores},
-    validate::{Offer, Validated},
+    validate::Offer,
 };
 use crate::{
     apply::Applier,
@@ -60,7 +58,7 @@ use crate::{
     config::{Options, ValuesPolicy},
     probe::Prober,
     telemetry::metrics::Metrics,
-    watches::refs,
+    watches::{authored, key, refs},
 };
 
 /// The controller's name in logs, events and metrics.
@@ -139,10 +137,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
     .modify(|cluster| cluster.managed_fields_mut().clear())
     .reflect(writer)
     .applied_objects()
-    .predicate_filter(
-        needs_a_look,
-        kubebyon_k8s::kube::runtime::PredicateConfig::default(),
-    );
+    // Our own status writes bring nothing new.
+    .predicate_filter(authored(), PredicateConfig::default());
     let (stores, touched) = Stores::watch(&client, &options.namespace, clusters.clone());
     let (prober, proofs) = Prober::new();
     let context = Arc::new(Context {
@@ -201,45 +197,18 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
     Ok(())
 }
 
-/// Our own status writes bring nothing new; a change of anything else does. Optional,
-/// for the runtime asks for a predicate that may have no answer.
-#[expect(clippy::unnecessary_wraps)]
-fn needs_a_look(cluster: &Guarded) -> Option<u64> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let meta = cluster.meta();
-    let mut hasher = DefaultHasher::new();
-    (
-        meta.generation,
-        &meta.finalizers,
-        meta.deletion_timestamp.as_ref().map(|time| time.0),
-        &meta.annotations,
-        &meta.uid,
-    )
-        .hash(&mut hasher);
-    Some(hasher.finish())
-}
-
 // The signature is the runtime's.
 #[expect(clippy::needless_pass_by_value)]
 fn on_error(cluster: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     let pause = context
         .retries
         .failed(cluster.meta().uid.clone().unwrap_or_default());
-    warn!(cluster = %key(&cluster), %error, retry_in = ?pause, "reconcile failed");
+    warn!(cluster = %key(&*cluster), %error, retry_in = ?pause, "reconcile failed");
     Action::requeue(pause)
 }
 
-fn key(cluster: &Guarded) -> String {
-    let meta = cluster.meta();
-    format!(
-        "{}/{}",
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default()
-    )
-}
-
 async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    let span = info_span!("reconcile", controller = NAME, cluster = %key(&cluster));
+    let span = info_span!("reconcile", controller = NAME, cluster = %key(&*cluster));
     async move {
         let cluster = match &cluster.0 {
             Ok(cluster) => cluster,
@@ -286,7 +255,7 @@ async fn blind(
             message,
             LOOK_AGAIN,
         ))]),
-        facts: facts(cluster, &observed),
+        facts: steps::facts(cluster, &observed),
         suspended: false,
         announced: None,
         due: None,
@@ -327,210 +296,13 @@ async fn step(
             return Ok((Action::await_change(), None));
         }
     }
-    let findings = find(context, cluster, &identity, &mut observed).await;
+    let findings = steps::find(context, cluster, &identity, &mut observed).await;
     let untold = say(context, cluster, &findings).await?;
     let failure = findings.halt().and_then(|(_, halt)| match halt {
         Halt::Waiting(_) => None,
         Halt::Failed(_) | Halt::Recalled(_) => Some(halt.reason()),
     });
     Ok((next_look(context, &identity, &findings, untold), failure))
-}
-
-/// The steps, in order. A later step is tried though an earlier one failed, where what
-/// it needs is there: a release that cannot be upgraded still serves, and says so.
-async fn find(
-    context: &Context,
-    cluster: &ManagedCluster,
-    identity: &Cluster,
-    observed: &mut Observed,
-) -> Findings {
-    let mut facts = facts(cluster, observed);
-    let validated = validate::validate(&context.offer, cluster, observed);
-    let attached = public::attach(context, cluster, identity, observed).await;
-    match &attached {
-        Ok(Some(attachment)) => observed.expose(attachment),
-        // As long as there is a route, somebody may depend on it.
-        Ok(None) => observed.exposed.routes &= public::has_route(&context.stores, observed),
-        Err(Halt::Failed(Error::AttachmentNotAllowed { .. })) => observed.exposed.routes = false,
-        Err(_) => {}
-    }
-    let observed = &*observed;
-    let namespace = context.host_namespace(cluster, identity, observed).await;
-    // The first install carries the public name: to add it later is to restart the tenant.
-    let unnamed = attached.is_err() && observed.history.latest().is_none();
-    let released = match (&namespace, validated) {
-        (Ok(_), Ok(_)) if unnamed => Outcome::NotTried,
-        (Ok(_), Ok(validated)) => {
-            deploy(context, cluster, identity, observed, &validated, &mut facts)
-                .await
-                .into()
-        }
-        (Ok(_), Err(error)) => Outcome::Halted(Halt::Failed(error)),
-        (Err(_), _) => Outcome::NotTried,
-    };
-    // What serves under a foreign release is not ours to hand out.
-    let serving = namespace.is_ok()
-        && !observe::is_foreign(&observed.history)
-        && (observed.workload.is_some() || matches!(released, Outcome::Done(_)));
-    let proved = if serving {
-        Some(control_plane::prove(context, identity, observed).await)
-    } else {
-        None
-    };
-    let handed = match attached {
-        Ok(attachment) => {
-            let proved = proved.as_ref().and_then(|proved| proved.as_ref().ok());
-            let attachment = attachment.as_ref();
-            hand_over(
-                context, cluster, identity, observed, attachment, proved, &mut facts,
-            )
-            .await
-        }
-        Err(halt) => HandedOver {
-            dns: Outcome::NotTried,
-            endpoint: Outcome::Halted(refused(context, cluster, identity, observed, halt).await),
-            kubeconfig: Outcome::NotTried,
-            due: None,
-        },
-    };
-    let available = match proved {
-        Some(Ok(proved)) => {
-            let pods = proved.replicas;
-            Outcome::Done(format!(
-                "{} of {} pods ready; {} answered, verified by the tenant's CA",
-                pods.ready, pods.wanted, proved.endpoint
-            ))
-        }
-        Some(Err(halt)) => Outcome::Halted(halt),
-        None => Outcome::NotTried,
-    };
-    Findings {
-        steps: [
-            namespace.into(),
-            released,
-            available,
-            handed.dns,
-            handed.endpoint,
-            handed.kubeconfig,
-        ],
-        facts,
-        suspended: cluster.spec.suspend,
-        announced: None,
-        due: handed.due,
-    }
-}
-
-/// Whoever is not admitted any more is not served any more; after any other fault what serves
-/// is left as it is.
-async fn refused(
-    context: &Context,
-    cluster: &ManagedCluster,
-    identity: &Cluster,
-    observed: &Observed,
-    halt: Halt,
-) -> Halt {
-    let excluded = matches!(halt, Halt::Failed(Error::AttachmentNotAllowed { .. }));
-    if excluded && !cluster.spec.suspend {
-        let removed = public::remove_route(context, identity, &observed.host_namespace).await;
-        if let Err(error) = removed {
-            return error.into();
-        }
-    }
-    halt
-}
-
-async fn deploy(
-    context: &Context,
-    cluster: &ManagedCluster,
-    identity: &Cluster,
-    observed: &Observed,
-    validated: &Validated,
-    facts: &mut ManagedClusterStatus,
-) -> Result<String, Halt> {
-    let deployed = release::ensure(context, cluster, identity, observed, validated).await?;
-    let revision = deployed.status.revision.unwrap_or_default();
-    let chart = deployed.status.chart_version.clone().unwrap_or_default();
-    facts.kubernetes_version = Some(validated.version.to_string());
-    facts.release = Some(deployed.status);
-    rolled_out(observed)?;
-    Ok(format!(
-        "revision {revision}, chart {chart}, Kubernetes {}",
-        validated.version
-    ))
-}
-
-/// Whether every pod of the control plane is of the newest template: until then an
-/// answer of the tenant's API may come from the revision before.
-fn rolled_out(observed: &Observed) -> Result<(), Halt> {
-    let Some(workload) = &observed.workload else {
-        return Err(Halt::wait(
-            Reason::Progressing,
-            "the control plane's pods are being made",
-        ));
-    };
-    let pods = workload.replicas();
-    if pods.current && pods.updated >= pods.wanted {
-        return Ok(());
-    }
-    let updated = if pods.current { pods.updated } else { 0 };
-    Err(Halt::wait(
-        Reason::Progressing,
-        format!(
-            "rolling out: {updated} of {} pods are of the newest revision",
-            pods.wanted
-        ),
-    ))
-}
-
-/// Says what is about to happen, before it does.
-async fn announce(
-    context: &Context,
-    cluster: &ManagedCluster,
-    observed: &Observed,
-    reason: Reason,
-    message: String,
-) {
-    info!(%reason, message, "a change of the release is on the way");
-    let findings = Findings {
-        steps: report::only([
-            Outcome::Done(format!(
-                "namespace {} is claimed and fenced",
-                observed.host_namespace
-            )),
-            Outcome::Halted(Halt::wait(reason, message.clone())),
-        ]),
-        facts: facts(cluster, observed),
-        suspended: false,
-        announced: Some((reason, message)),
-        due: None,
-    };
-    // To be late with the news is no reason not to do it.
-    if let Err(error) = say(context, cluster, &findings).await {
-        warn!(%error, "could not announce the change");
-    }
-}
-
-/// What stays known when a step does not come to its end.
-fn facts(cluster: &ManagedCluster, observed: &Observed) -> ManagedClusterStatus {
-    let before = cluster.status.clone().unwrap_or_default();
-    let release = before.release.map(|mut release| {
-        let failures = i32::try_from(observed.history.failures()).unwrap_or(i32::MAX);
-        release.failures = (failures > 0).then_some(failures);
-        release
-    });
-    ManagedClusterStatus {
-        kubernetes_version: before.kubernetes_version,
-        release,
-        endpoints: before.endpoints,
-        kubeconfig_secret_ref: before.kubeconfig_secret_ref,
-        host_namespace: Some(observed.host_namespace.clone()),
-        hostnames: before
-            .hostnames
-            .into_iter()
-            .filter(|hostname| hostname.role == HostnameRole::ControlPlane)
-            .collect(),
-        ..ManagedClusterStatus::default()
-    }
 }
 
 async fn delete(

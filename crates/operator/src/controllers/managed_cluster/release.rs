@@ -29,10 +29,11 @@ use kubebyon_render::{
 use serde_json::Value;
 
 use super::{
-    Context, announce,
+    Context,
     drift::{self, Drift},
     error::{Error, Halt},
     observe::{self, Observed},
+    steps::announce,
     validate::Validated,
 };
 use crate::client::impersonate;

@@ -16,7 +16,7 @@ use kubebyon_k8s::{
     kube::{
         Api, Client, Resource, ResourceExt,
         runtime::{
-            WatchStreamExt, applier,
+            PredicateConfig, WatchStreamExt, applier,
             controller::{Action, Config},
             events::{Event, EventType, Recorder, Reporter},
             reflector, watcher,
@@ -39,7 +39,7 @@ use crate::{
     backoff::{Backoff, jittered},
     config::Options,
     telemetry::metrics::Metrics,
-    watches::refs,
+    watches::{authored, key, refs},
 };
 
 /// The controller's name in logs, events and metrics.
@@ -73,10 +73,8 @@ pub async fn run(client: Client, options: &Options, metrics: Metrics, stop: Canc
     .modify(|access| access.managed_fields_mut().clear())
     .reflect(writer)
     .applied_objects()
-    .predicate_filter(
-        needs_a_look,
-        kubebyon_k8s::kube::runtime::PredicateConfig::default(),
-    );
+    // Our own status writes bring nothing new.
+    .predicate_filter(authored(), PredicateConfig::default());
     let (stores, touched) = Stores::watch(&client, &accesses);
     let context = Arc::new(Context {
         operator_namespace: options.namespace.clone(),
@@ -114,44 +112,18 @@ pub async fn run(client: Client, options: &Options, metrics: Metrics, stop: Canc
     .await;
 }
 
-/// Our own status writes bring nothing new; a change of anything else does. Optional,
-/// for the runtime asks for a predicate that may have no answer.
-#[expect(clippy::unnecessary_wraps)]
-fn needs_a_look(access: &Guarded) -> Option<u64> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let meta = access.meta();
-    let mut hasher = DefaultHasher::new();
-    (
-        meta.generation,
-        &meta.finalizers,
-        meta.deletion_timestamp.as_ref().map(|time| time.0),
-        &meta.uid,
-    )
-        .hash(&mut hasher);
-    Some(hasher.finish())
-}
-
 // The signature is the runtime's.
 #[expect(clippy::needless_pass_by_value)]
 fn on_error(access: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     let pause = context
         .retries
         .failed(access.meta().uid.clone().unwrap_or_default());
-    warn!(access = %key(&access), %error, retry_in = ?pause, "reconcile failed");
+    warn!(access = %key(&*access), %error, retry_in = ?pause, "reconcile failed");
     Action::requeue(pause)
 }
 
-fn key(access: &Guarded) -> String {
-    let meta = access.meta();
-    format!(
-        "{}/{}",
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default()
-    )
-}
-
 async fn reconcile(access: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    let span = info_span!("reconcile", controller = NAME, access = %key(&access));
+    let span = info_span!("reconcile", controller = NAME, access = %key(&*access));
     async move {
         let access = match &access.0 {
             Ok(access) => access,

@@ -33,7 +33,10 @@ use super::{
     },
     claims,
 };
-use crate::{probe, served, watches::cached};
+use crate::{
+    probe, served,
+    watches::{cached, key},
+};
 
 /// What a cluster has at an entrance.
 pub struct Attachment {
@@ -65,12 +68,14 @@ pub async fn attach(
     identity: &Cluster,
     observed: &Observed,
 ) -> Result<Option<Attachment>, Halt> {
-    let Some(binding) = &cluster.spec.public_access else {
+    let (Some(binding), Some(reference)) =
+        (&cluster.spec.public_access, cluster.public_access_ref())
+    else {
         return Ok(None);
     };
-    let access = admitted(&context.stores, cluster, binding)?;
+    let access = admitted(&context.stores, cluster, reference)?;
     let unusable = |message: String| Error::PublicAccessUnusable {
-        access: key(&access),
+        access: key(&*access),
         message,
     };
     if access.spec.provider != Provider::GatewayAPI {
@@ -108,9 +113,7 @@ pub async fn attach(
             .transpose()
             .map_err(|error| unusable(error.to_string()))?
             .unwrap_or_default(),
-        probe_interval: Duration::from_secs(
-            u64::try_from(edge.probe_interval_seconds).unwrap_or(30),
-        ),
+        probe_interval: Duration::from_secs(edge.probe_interval_seconds.unsigned_abs().into()),
         layout,
         names,
     }))
@@ -120,11 +123,8 @@ pub async fn attach(
 fn admitted(
     stores: &Stores,
     cluster: &ManagedCluster,
-    binding: &PublicAccessBinding,
+    (namespace, name): (&str, &str),
 ) -> Result<Arc<PublicAccess>, Error> {
-    let (namespace, name) = cluster
-        .public_access_ref()
-        .unwrap_or((cluster.namespace_str(), &binding.ref_.name));
     let not_found = || Error::PublicAccessNotFound(format!("{namespace}/{name}"));
     let found = stores
         .accesses
@@ -143,7 +143,7 @@ fn admitted(
         Ok(access)
     } else {
         Err(Error::AttachmentNotAllowed {
-            access: key(&access),
+            access: key(&*access),
             namespace: cluster.namespace_str().to_owned(),
         })
     }
@@ -226,8 +226,4 @@ fn addresses(gateway: &Gateway) -> Vec<probe::Address> {
             Err(_) => address.value.parse().ok().map(probe::Address::Name),
         })
         .collect()
-}
-
-fn key(access: &PublicAccess) -> String {
-    format!("{}/{}", access.namespace_str(), access.name_str())
 }

@@ -24,7 +24,7 @@ use kubebyon_render::{
 
 pub use attachment::{Attachment, attach};
 pub use claims::{give_up, give_up_all, is_default};
-pub use route::{remove as remove_route, slim as slim_route};
+pub use route::{hostnames as route_hostnames, remove as remove_route, slim as slim_route};
 
 use self::route::Verdict;
 use super::{

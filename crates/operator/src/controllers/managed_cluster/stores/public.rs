@@ -27,9 +27,11 @@ use tokio::sync::watch::Sender;
 
 use super::{ClusterRef, Guarded, GuardedAccess, OURS};
 use crate::{
-    controllers::managed_cluster::public::{is_default, slim_route},
+    controllers::managed_cluster::public::{is_default, route_hostnames, slim_route},
     served,
-    watches::{Watched, cached, everywhere, refs, watch, watch_metadata, watch_served, whole},
+    watches::{
+        Watched, authored, cached, everywhere, refs, watch, watch_metadata, watch_served, whole,
+    },
 };
 
 /// The watches.
@@ -82,10 +84,11 @@ impl Public {
             claims: self.claims.store.clone(),
             operator_namespace: self.operator_namespace,
         };
+        // A PublicAccess's status changes with each cluster that attaches.
         let accesses = self
             .accesses
             .touched
-            .predicate_filter(settings, PredicateConfig::default());
+            .predicate_filter(authored(), PredicateConfig::default());
         let gateways = self
             .gateways
             .touched
@@ -133,12 +136,13 @@ impl Public {
             .boxed(),
             refs(self.tls_routes.touched, move |route: &DynamicObject| {
                 let mut found: Vec<ClusterRef> = made_for(route).into_iter().collect();
-                found.extend(by_tls_route.holders(&hostnames(route)));
+                found.extend(by_tls_route.holders(route_hostnames(route)));
                 found
             })
             .boxed(),
             refs(self.http_routes.touched, move |route: &HttpRoute| {
-                by_http_route.holders(route.spec.hostnames.as_deref().unwrap_or_default())
+                let names = route.spec.hostnames.iter().flatten();
+                by_http_route.holders(names.filter_map(|name| name.parse().ok()))
             })
             .boxed(),
         ];
@@ -225,10 +229,9 @@ impl Concerned {
     }
 
     /// The clusters that hold `names`.
-    fn holders(&self, names: &[String]) -> Vec<ClusterRef> {
+    fn holders(&self, names: impl IntoIterator<Item = Hostname>) -> Vec<ClusterRef> {
         names
-            .iter()
-            .filter_map(|name| name.parse::<Hostname>().ok())
+            .into_iter()
             .filter_map(|name| {
                 let claim = names::hostname_claim(&name);
                 cached(&self.claims, &self.operator_namespace, &claim)
@@ -252,35 +255,11 @@ fn concerns(claim: &Claim, cluster: &ManagedCluster) -> bool {
     })
 }
 
-fn hostnames(route: &DynamicObject) -> Vec<String> {
-    let names = route.data.pointer("/spec/hostnames");
-    names
-        .and_then(serde_json::Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|name| name.as_str().map(ToOwned::to_owned))
-        .collect()
-}
-
 fn made_for(route: &DynamicObject) -> Option<ClusterRef> {
     let labels = route.labels();
     let name = labels.get(labels::CLUSTER_NAME)?;
     let namespace = labels.get(labels::CLUSTER_NAMESPACE)?;
     Some(ObjectRef::new(name).within(namespace))
-}
-
-/// A PublicAccess's status changes with each cluster that attaches; its settings are what counts.
-#[expect(clippy::unnecessary_wraps, reason = "the runtime's signature")]
-fn settings(access: &GuardedAccess) -> Option<u64> {
-    let meta = access.meta();
-    let mut hasher = DefaultHasher::new();
-    (
-        &meta.uid,
-        meta.generation,
-        meta.deletion_timestamp.as_ref().map(|time| time.0),
-    )
-        .hash(&mut hasher);
-    Some(hasher.finish())
 }
 
 /// A Gateway's status changes with each route that attaches; its addresses are what counts.

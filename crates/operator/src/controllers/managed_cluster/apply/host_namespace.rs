@@ -1,44 +1,27 @@
-//! What is written: the host namespace with its fence, the kubeconfig, the finalizer, the status.
+//! The host namespace: claimed for one cluster, and fenced in.
 
-use std::collections::BTreeMap;
-
-use kubebyon_api::{
-    ManagedCluster, ManagedClusterStatus, Reason, labels, managed_cluster::BackingStoreType,
-};
-use kubebyon_helm::{Uninstall, Upgrade};
+use kubebyon_api::{ManagedCluster, Reason, labels, managed_cluster::BackingStoreType};
 use kubebyon_k8s::{
-    k8s_openapi::{
-        NamespaceResourceScope,
-        api::{
-            core::v1::{LimitRange, Namespace, ResourceQuota, Secret},
-            networking::v1::NetworkPolicy,
-        },
+    k8s_openapi::api::{
+        core::v1::{LimitRange, Namespace, ResourceQuota},
+        networking::v1::NetworkPolicy,
     },
     kube::{
-        self, Api, Resource, ResourceExt,
+        self, Api, ResourceExt,
         api::{Patch, PatchParams},
-        runtime::reflector::Store,
     },
 };
 use kubebyon_render::{
     Cluster,
-    argo_cd::{self, ArgoCd},
     host_namespace::{HostNamespace, Objects, Origin, network::Reach},
-    kubeconfig::{self, Endpoint, TenantPki},
 };
-use serde::de::DeserializeOwned;
-use serde_json::json;
 
-use super::{
+use super::super::{
     Context,
     deletion::what_is_left,
     error::{Error, Halt},
     observe::Observed,
     stores::Stores,
-};
-use crate::{
-    apply::{delete_exactly, set_finalizer, was_made_from},
-    watches::cached,
 };
 
 impl Context {
@@ -309,284 +292,6 @@ impl Context {
             .map_err(Error::api("give the host namespace back"))?;
         Ok(())
     }
-
-    fn live<K>(store: &Store<K>, desired: &K) -> Option<std::sync::Arc<K>>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + 'static,
-    {
-        cached(
-            store,
-            desired.namespace().as_deref().unwrap_or_default(),
-            &desired.name_any(),
-        )
-    }
-
-    /// Deletes what carries our uid and is not wanted any more.
-    async fn prune<K>(
-        &self,
-        store: &Store<K>,
-        identity: &Cluster,
-        namespace: &str,
-        wanted: impl Fn(&K) -> bool,
-    ) -> Result<(), Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug
-            + 'static,
-    {
-        let ours = |object: &K| {
-            object.meta().namespace.as_deref() == Some(namespace)
-                && object.labels().get(labels::CLUSTER_UID) == Some(&identity.uid)
-                && !wanted(object)
-        };
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        for object in store.state_filter(ours) {
-            remove(&api, &*object).await?;
-        }
-        Ok(())
-    }
-
-    /// Publishes the kubeconfig, and registers the cluster with Argo CD where that is asked for.
-    pub async fn publish(
-        &self,
-        cluster: &ManagedCluster,
-        identity: &Cluster,
-        pki: &TenantPki,
-        publication: &Publication,
-    ) -> Result<String, Halt> {
-        let name = cluster.kubeconfig_secret_name();
-        let endpoint = &publication.endpoint;
-        let mut wanted = kubeconfig::secret(identity, &name, pki, endpoint);
-        wanted.annotations_mut().extend(publication.memory.clone());
-        if !self.is_published(identity, &wanted) {
-            let version = self
-                .own_secret(
-                    identity,
-                    wanted,
-                    cluster.spec.suspend,
-                    "rename spec.kubeconfig.secretName",
-                )
-                .await?;
-            self.known.kubeconfig_is(&identity.uid, version);
-        }
-        let asked = cluster.spec.kubeconfig.argo_cd.enabled;
-        match (asked, self.argo_cd()) {
-            (true, None) => return Err(Error::ArgoCdNotConfigured.into()),
-            (true, Some(argo_cd)) => {
-                let wanted = argo_cd::secret(identity, argo_cd, pki, endpoint);
-                self.own_secret(identity, wanted, cluster.spec.suspend, "delete it")
-                    .await?;
-            }
-            (false, Some(argo_cd)) if !cluster.spec.suspend => {
-                self.remove_secret(identity, argo_cd.namespace, &argo_cd::secret_name(identity))
-                    .await?;
-            }
-            (false, _) => {}
-        }
-        self.remove_renamed(cluster, identity, &name).await?;
-        Ok(format!(
-            "Secret {}/{name}, key {}",
-            identity.namespace,
-            kubeconfig::KEY
-        ))
-    }
-
-    /// Whether the Secret is made from `wanted` already and was not touched since: then nobody
-    /// has to be asked.
-    fn is_published(&self, identity: &Cluster, wanted: &Secret) -> bool {
-        let namespace = wanted.namespace().unwrap_or_default();
-        cached(&self.stores.secrets, &namespace, &wanted.name_any()).is_some_and(|shown| {
-            let known = self.known.kubeconfig_version(&identity.uid);
-            known.is_some()
-                && known == shown.resource_version()
-                && identity.made(&shown.metadata)
-                && was_made_from(&*shown, wanted)
-        })
-    }
-
-    /// Takes back what [`Context::publish`] gave.
-    pub async fn unpublish(
-        &self,
-        cluster: &ManagedCluster,
-        identity: &Cluster,
-    ) -> Result<(), Halt> {
-        self.remove_secret(
-            identity,
-            &identity.namespace,
-            &cluster.kubeconfig_secret_name(),
-        )
-        .await?;
-        if let Some(argo_cd) = self.argo_cd() {
-            self.remove_secret(identity, argo_cd.namespace, &argo_cd::secret_name(identity))
-                .await?;
-        }
-        Ok(())
-    }
-
-    fn argo_cd(&self) -> Option<ArgoCd<'_>> {
-        let namespace = self.options.argocd_namespace.as_deref()?;
-        Some(ArgoCd {
-            namespace,
-            project: self.options.argocd_project.as_deref()?,
-        })
-    }
-
-    /// Applies a Secret, unless one of that name is somebody else's. Gives the version that
-    /// is there now.
-    async fn own_secret(
-        &self,
-        identity: &Cluster,
-        wanted: Secret,
-        suspended: bool,
-        remedy: &'static str,
-    ) -> Result<Option<String>, Halt> {
-        let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-        let live = api
-            .get_opt(&name)
-            .await
-            .map_err(Error::api("read the kubeconfig's Secret"))?;
-        if live
-            .as_ref()
-            .is_some_and(|live| !identity.made(&live.metadata))
-        {
-            return Err(Error::NotOwned {
-                kind: "Secret",
-                namespace,
-                name,
-                remedy,
-            }
-            .into());
-        }
-        if suspended {
-            return Ok(live.and_then(|live| live.resource_version()));
-        }
-        let written = self
-            .applier
-            .ensured(&api, live.as_ref(), wanted)
-            .await
-            .map_err(Error::api("apply the kubeconfig's Secret"))?;
-        Ok(written
-            .or(live)
-            .and_then(|secret| secret.resource_version()))
-    }
-
-    async fn remove_secret(
-        &self,
-        identity: &Cluster,
-        namespace: &str,
-        name: &str,
-    ) -> Result<(), Halt> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        // Only what the watch knows as ours is looked at: nobody else's Secret is touched.
-        let Some(known) = cached(&self.stores.secrets, namespace, name) else {
-            return Ok(());
-        };
-        if known.labels().get(labels::CLUSTER_UID) == Some(&identity.uid) {
-            remove(&api, &*known).await?;
-        }
-        Ok(())
-    }
-
-    /// A kubeconfig under a name that the spec no longer has.
-    async fn remove_renamed(
-        &self,
-        cluster: &ManagedCluster,
-        identity: &Cluster,
-        name: &str,
-    ) -> Result<(), Halt> {
-        if cluster.spec.suspend {
-            return Ok(());
-        }
-        let old = self.stores.secrets.state_filter(|secret| {
-            secret.metadata.namespace.as_deref() == Some(identity.namespace.as_str())
-                && secret.labels().get(labels::CLUSTER_UID) == Some(&identity.uid)
-                && secret.name_any() != name
-        });
-        for secret in old {
-            self.remove_secret(identity, &identity.namespace, &secret.name_any())
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Adds or removes our finalizer, on exactly the object that was looked at.
-    pub async fn set_finalizer(
-        &self,
-        cluster: &ManagedCluster,
-        present: bool,
-    ) -> Result<(), Error> {
-        let api: Api<ManagedCluster> =
-            Api::namespaced(self.client.clone(), cluster.namespace_str());
-        set_finalizer(&api, cluster, labels::CLUSTER_FINALIZER, present)
-            .await
-            .map_err(Error::api("set the finalizer"))
-    }
-
-    /// Writes the status, as this controller's own full set.
-    pub async fn write_status(
-        &self,
-        cluster: &ManagedCluster,
-        status: &ManagedClusterStatus,
-    ) -> Result<(), Error> {
-        let api: Api<ManagedCluster> =
-            Api::namespaced(self.client.clone(), cluster.namespace_str());
-        let body = json!({
-            "apiVersion": ManagedCluster::api_version(&()),
-            "kind": ManagedCluster::kind(&()),
-            "metadata": {"name": cluster.name_str(), "namespace": cluster.namespace_str(), "uid": cluster.metadata.uid},
-            "status": status,
-        });
-        let parameters = PatchParams::apply(self.applier.manager()).force();
-        match api
-            .patch_status(cluster.name_str(), &parameters, &Patch::Apply(&body))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(response)) if response.code == 404 || response.code == 409 => {
-                Ok(())
-            }
-            Err(source) => Err(Error::Api {
-                what: "write the status",
-                source,
-            }),
-        }
-    }
-
-    /// Runs helm, counted.
-    pub async fn run_upgrade(&self, upgrade: &Upgrade<'_>) -> kubebyon_helm::Result<()> {
-        let result = self.helm.upgrade_install(upgrade).await;
-        self.count("upgrade", &result);
-        result
-    }
-
-    /// Runs helm, counted.
-    pub async fn run_uninstall(&self, uninstall: &Uninstall<'_>) -> kubebyon_helm::Result<()> {
-        let result = self.helm.uninstall(uninstall).await;
-        self.count("uninstall", &result);
-        result
-    }
-
-    fn count(&self, verb: &'static str, result: &kubebyon_helm::Result<()>) {
-        let outcome = result
-            .as_ref()
-            .err()
-            .map_or("ok", kubebyon_helm::Error::reason);
-        self.metrics
-            .helm_runs
-            .get_or_create(&crate::telemetry::metrics::HelmLabels { verb, outcome })
-            .inc();
-    }
-}
-
-/// What the kubeconfig says, and what its Secret remembers beside it.
-pub struct Publication {
-    /// Where the tenant's API is dialled.
-    pub endpoint: Endpoint,
-    /// Annotations of the Secret.
-    pub memory: BTreeMap<String, String>,
 }
 
 enum Claim {
@@ -642,14 +347,4 @@ fn objects(
     } else {
         objects
     }
-}
-
-async fn remove<K, M>(api: &Api<K>, object: &M) -> Result<(), Error>
-where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
-    M: ResourceExt,
-{
-    delete_exactly(api, &object.name_any(), object.uid())
-        .await
-        .map_err(Error::api("remove an object that is no longer wanted"))
 }
