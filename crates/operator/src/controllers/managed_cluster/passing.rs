@@ -19,7 +19,7 @@ use super::{
 };
 
 /// How long a state lasts before it is told.
-const LASTS: Duration = Duration::from_secs(1);
+const LASTS: Duration = Duration::from_secs(3);
 
 /// What is on its way, by the cluster's uid.
 #[derive(Default)]

@@ -50,6 +50,14 @@ pub struct Deployed {
     pub status: ReleaseStatus,
 }
 
+/// Where the release goes.
+pub struct Target<'a> {
+    /// The facts about its cluster.
+    pub observed: &'a Observed,
+    /// Whether the host namespace was made a moment ago, and so holds no release.
+    pub is_new: bool,
+}
+
 /// What the release is to be made from.
 struct Wanted {
     values: Value,
@@ -77,9 +85,10 @@ pub async fn ensure(
     context: &Context,
     cluster: &ManagedCluster,
     identity: &Cluster,
-    observed: &Observed,
+    target: &Target<'_>,
     validated: &Validated,
 ) -> Result<Deployed, Halt> {
+    let observed = target.observed;
     let wanted = wanted(context, cluster, identity, observed, validated).await?;
     let drift = match observed.history.latest() {
         Some(latest) => drift::find(context, identity, observed, latest).await?,
@@ -130,7 +139,7 @@ pub async fn ensure(
     if let Some(failure) = context.attempts.recall(&identity.uid, &fingerprint) {
         return Err(failure);
     }
-    match advance(context, cluster, observed, &wanted, drift).await {
+    match advance(context, cluster, target, &wanted, drift).await {
         Ok((deployed, digest)) => {
             context
                 .attempts
@@ -147,10 +156,11 @@ pub async fn ensure(
 async fn advance(
     context: &Context,
     cluster: &ManagedCluster,
-    observed: &Observed,
+    target: &Target<'_>,
     wanted: &Wanted,
     drift: Option<String>,
 ) -> Result<(Deployed, Sha256Digest), Halt> {
+    let observed = target.observed;
     let namespace = observed.host_namespace.as_str();
     let run_as = ServiceAccount {
         namespace: namespace.to_owned(),
@@ -177,16 +187,12 @@ async fn advance(
         values_hash: wanted.values_hash,
         drifted: drift.is_some(),
     };
-    for _ in 0..MAX_STEPS {
-        // A watch may be behind; helm is too costly, and a restart of a tenant too rude, for that.
-        let history = observe::history_now(&context.client, namespace, &observed.release).await?;
-        if observe::is_foreign(&history) {
-            return Err(Error::ForeignRelease {
-                namespace: namespace.to_owned(),
-                release: observed.release.clone(),
-            }
-            .into());
-        }
+    for step in 0..MAX_STEPS {
+        let history = if target.is_new && step == 0 {
+            ReleaseHistory::default()
+        } else {
+            own_history(context, observed).await?
+        };
         let action = plan::plan(
             &history,
             &desired,
@@ -248,6 +254,19 @@ async fn advance(
         "the release needs more steps",
         Duration::from_secs(1),
     ))
+}
+
+/// A watch may be behind; helm is too costly, and a restart of a tenant too rude, for that.
+async fn own_history(context: &Context, observed: &Observed) -> Result<ReleaseHistory, Error> {
+    let (namespace, release) = (&observed.host_namespace, &observed.release);
+    let history = observe::history_now(&context.client, namespace, release).await?;
+    if observe::is_foreign(&history) {
+        return Err(Error::ForeignRelease {
+            namespace: namespace.clone(),
+            release: release.clone(),
+        });
+    }
+    Ok(history)
 }
 
 fn locked(until: Timestamp) -> Halt {

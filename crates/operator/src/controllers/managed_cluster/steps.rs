@@ -34,13 +34,17 @@ pub async fn find(
         Err(_) => {}
     }
     let observed = &*observed;
-    let namespace = context.host_namespace(cluster, identity, observed).await;
+    let home = context.host_namespace(cluster, identity, observed).await;
     // The first install carries the public name: to add it later is to restart the tenant.
     let unnamed = attached.is_err() && observed.history.latest().is_none();
-    let released = match (&namespace, validated) {
+    let released = match (&home, validated) {
         (Ok(_), Ok(_)) if unnamed => Outcome::NotTried,
-        (Ok(_), Ok(validated)) => {
-            deploy(context, cluster, identity, observed, &validated, &mut facts)
+        (Ok(home), Ok(validated)) => {
+            let target = release::Target {
+                observed,
+                is_new: home.is_new,
+            };
+            deploy(context, cluster, identity, &target, &validated, &mut facts)
                 .await
                 .into()
         }
@@ -48,7 +52,7 @@ pub async fn find(
         (Err(_), _) => Outcome::NotTried,
     };
     // What serves under a foreign release is not ours to hand out.
-    let serving = namespace.is_ok()
+    let serving = home.is_ok()
         && !observe::is_foreign(&observed.history)
         && (observed.workload.is_some() || matches!(released, Outcome::Done(_)));
     let proved = if serving {
@@ -85,7 +89,7 @@ pub async fn find(
     };
     Findings {
         steps: [
-            namespace.into(),
+            home.map(|home| home.message).into(),
             released,
             available,
             handed.dns,
@@ -122,16 +126,16 @@ async fn deploy(
     context: &Context,
     cluster: &ManagedCluster,
     identity: &Cluster,
-    observed: &Observed,
+    target: &release::Target<'_>,
     validated: &Validated,
     facts: &mut ManagedClusterStatus,
 ) -> Result<String, Halt> {
-    let deployed = release::ensure(context, cluster, identity, observed, validated).await?;
+    let deployed = release::ensure(context, cluster, identity, target, validated).await?;
     let revision = deployed.status.revision.unwrap_or_default();
     let chart = deployed.status.chart_version.clone().unwrap_or_default();
     facts.kubernetes_version = Some(validated.version.to_string());
     facts.release = Some(deployed.status);
-    rolled_out(observed)?;
+    rolled_out(target.observed)?;
     Ok(format!(
         "revision {revision}, chart {chart}, Kubernetes {}",
         validated.version

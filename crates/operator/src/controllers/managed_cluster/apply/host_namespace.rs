@@ -32,7 +32,7 @@ impl Context {
         cluster: &ManagedCluster,
         identity: &Cluster,
         observed: &Observed,
-    ) -> Result<String, Halt> {
+    ) -> Result<Home, Halt> {
         let (origin, made) = match self.claim(cluster, identity, observed).await? {
             Claim::Held(origin) => (origin, None),
             Claim::Made(namespace) => (Origin::Created, Some(namespace)),
@@ -42,15 +42,21 @@ impl Context {
             }
         };
         if cluster.spec.suspend {
-            return Ok(format!("namespace {} is there", observed.host_namespace));
+            return Ok(Home {
+                message: format!("namespace {} is there", observed.host_namespace),
+                is_new: false,
+            });
         }
         let live = made.as_deref().or(observed.namespace.as_deref());
         self.fence(cluster, identity, observed, origin, live)
             .await?;
-        Ok(format!(
-            "namespace {} is claimed and fenced",
-            observed.host_namespace
-        ))
+        Ok(Home {
+            message: format!(
+                "namespace {} is claimed and fenced",
+                observed.host_namespace
+            ),
+            is_new: made.is_some(),
+        })
     }
 
     /// The fence alone: what a deletion needs to be allowed to act in the namespace.
@@ -292,6 +298,14 @@ impl Context {
             .map_err(Error::api("give the host namespace back"))?;
         Ok(())
     }
+}
+
+/// A host namespace that is ours.
+pub struct Home {
+    /// What there is to say of it.
+    pub message: String,
+    /// Whether it was made a moment ago: then nobody can have put a release into it.
+    pub is_new: bool,
 }
 
 enum Claim {

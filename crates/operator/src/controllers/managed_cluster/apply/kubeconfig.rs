@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kubebyon_api::{ManagedCluster, labels};
 use kubebyon_k8s::{
     k8s_openapi::api::core::v1::Secret,
-    kube::{Api, ResourceExt},
+    kube::{self, Api, ResourceExt},
 };
 use kubebyon_render::{
     Cluster,
@@ -119,6 +119,20 @@ impl Context {
     ) -> Result<Option<String>, Halt> {
         let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        // What no watch knows is most likely not there, and then there is nothing to read.
+        if !suspended && cached(&self.stores.secrets, &namespace, &name).is_none() {
+            match self.applier.create(&api, wanted.clone()).await {
+                Ok(made) => return Ok(made.resource_version()),
+                Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+                Err(source) => {
+                    return Err(Error::Api {
+                        what: "create the kubeconfig's Secret",
+                        source,
+                    }
+                    .into());
+                }
+            }
+        }
         let live = api
             .get_opt(&name)
             .await
