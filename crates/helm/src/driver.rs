@@ -58,7 +58,7 @@ pub struct HelmConfig {
 }
 
 impl HelmConfig {
-    /// Defaults: two processes a core and at most eight, five minutes, ten revisions.
+    /// Defaults: a process a core and at most eight, five minutes, ten revisions.
     pub fn new(binary: PathBuf, work_dir: PathBuf, cluster: ClusterAccess) -> Self {
         Self {
             binary,
@@ -70,11 +70,11 @@ impl HelmConfig {
         }
     }
 
-    /// How many helm processes run at once unless somebody says otherwise: two a core, for each
-    /// waits for the api-server half of its time, and at most eight, for each takes 100 MiB.
+    /// How many helm processes run at once unless somebody says otherwise: one a core, and at
+    /// most eight, for each takes 100 MiB.
     pub fn default_concurrency() -> usize {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        (2 * cores).min(8)
+        cores.min(8)
     }
 }
 

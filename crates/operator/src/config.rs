@@ -93,7 +93,7 @@ pub struct Options {
     #[arg(long, env = "KUBEBYON_WORK_DIR", default_value = "/tmp/kubebyon")]
     pub work_dir: PathBuf,
 
-    /// Helm runs at once, of 100 MiB each; default: two a core, and at most eight.
+    /// Helm runs at once, of 100 MiB each; default: one a core, and at most eight.
     #[arg(long, env = "KUBEBYON_HELM_CONCURRENCY")]
     pub helm_concurrency: Option<NonZeroUsize>,
 
