@@ -161,8 +161,9 @@ impl Applier {
     }
 
     /// Writes the status of exactly the object that was looked at, as this controller's own
-    /// full set. One that is gone, or was made anew, has no status to write.
-    pub async fn status<K, S>(&self, object: &K, status: &S) -> Result<(), kube::Error>
+    /// full set, and gives its version since. One that is gone, or was made anew, has no status
+    /// to write.
+    pub async fn status<K, S>(&self, object: &K, status: &S) -> Result<Option<String>, kube::Error>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -184,9 +185,9 @@ impl Applier {
             .patch_status(&name, &parameters, &Patch::Apply(&body))
             .await
         {
-            Ok(_) => Ok(()),
+            Ok(written) => Ok(written.resource_version()),
             Err(kube::Error::Api(response)) if response.code == 404 || response.code == 409 => {
-                Ok(())
+                Ok(None)
             }
             Err(error) => Err(error),
         }

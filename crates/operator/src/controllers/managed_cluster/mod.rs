@@ -275,6 +275,7 @@ async fn step(
     let Some(identity) = Cluster::of(cluster) else {
         return Ok((Action::await_change(), None));
     };
+    let cluster = &*context.passing.newest(cluster);
     let mut observed = Observed::read(&context.stores, cluster)?;
     let ours = cluster
         .finalizers()
@@ -355,19 +356,21 @@ async fn say(
     cluster: &ManagedCluster,
     findings: &Findings,
 ) -> Result<Option<Duration>, Error> {
+    let cluster = &*context.passing.newest(cluster);
     let before = cluster.status.as_ref();
     let status = report::status(cluster, findings, Timestamp::now());
     let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
-    if !report::differs(before, &status) && !context.passing.told_otherwise(uid, &status) {
-        context.passing.forget(uid);
+    if !report::differs(before, &status) {
+        context.passing.arrived(uid);
         return Ok(None);
     }
     if let Some(left) = context.passing.hold(uid, before, &status, findings) {
         return Ok(Some(left));
     }
-    context.write_status(cluster, &status).await?;
-    context.passing.told(uid, &status);
-    for event in events::events(cluster.status.as_ref(), &status, findings) {
+    let version = context.write_status(cluster, &status).await?;
+    let events = events::events(before, &status, findings);
+    context.passing.told(uid, status, version.as_deref());
+    for event in events {
         // An event is for people: to lose one is no reason to fail.
         let object = cluster.object_ref(&());
         if let Err(error) = context.recorder.publish(&event, &object).await {

@@ -2,21 +2,19 @@
 //! they last. To write a status costs the api-server more than any other request of ours.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use kubebyon_api::{
-    ManagedClusterStatus, Reason,
+    ManagedCluster, ManagedClusterStatus, Reason,
     conditions::{self, ConditionType},
 };
 use tokio::time::Instant;
 
-use super::{
-    error::Halt,
-    report::{self, Findings},
-};
+use super::{error::Halt, report::Findings};
 
 /// How long a state lasts before it is told.
 const LASTS: Duration = Duration::from_secs(3);
@@ -27,13 +25,42 @@ pub struct Passing(Mutex<HashMap<String, Way>>);
 
 #[derive(Default)]
 struct Way {
-    /// What was told last; the object at hand may be older.
-    told: Option<ManagedClusterStatus>,
+    told: Option<Told>,
     /// Since when it is in a state that was not told.
     since: Option<Instant>,
 }
 
+/// What was written last.
+struct Told {
+    status: ManagedClusterStatus,
+    /// The object's version since. Versions are numbers that grow
+    /// (kubernetes/enhancements, KEP-5504).
+    version: u64,
+}
+
 impl Passing {
+    /// The cluster with the status that was written last, where the object at hand is older: the
+    /// watch comes later than the answer to a write.
+    pub fn newest<'a>(&self, cluster: &'a ManagedCluster) -> Cow<'a, ManagedCluster> {
+        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+        let Some(way) = ways.get_mut(uid) else {
+            return Cow::Borrowed(cluster);
+        };
+        let shown = cluster.metadata.resource_version.as_deref();
+        match (&way.told, shown.and_then(number)) {
+            (Some(told), Some(shown)) if shown < told.version => {
+                let mut newest = cluster.clone();
+                newest.status = Some(told.status.clone());
+                Cow::Owned(newest)
+            }
+            _ => {
+                way.told = None;
+                Cow::Borrowed(cluster)
+            }
+        }
+    }
+
     /// For how long yet `now` need not be told; none if it has to be told at once.
     pub fn hold(
         &self,
@@ -44,7 +71,7 @@ impl Passing {
     ) -> Option<Duration> {
         let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let way = ways.entry(uid.to_owned()).or_default();
-        if !passes(way.told.as_ref().or(before), now, findings) {
+        if !passes(before, now, findings) {
             way.since = None;
             return None;
         }
@@ -56,31 +83,35 @@ impl Passing {
         left
     }
 
-    /// Remembers what is told, until the object at hand shows it.
-    pub fn told(&self, uid: &str, status: &ManagedClusterStatus) {
-        let told = Way {
-            told: Some(status.clone()),
-            since: None,
-        };
+    /// Remembers what was written, and the object's version since.
+    pub fn told(&self, uid: &str, status: ManagedClusterStatus, version: Option<&str>) {
+        let told = version
+            .and_then(number)
+            .map(|version| Told { status, version });
         let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ways.insert(uid.to_owned(), told);
+        ways.insert(uid.to_owned(), Way { told, since: None });
     }
 
-    /// Whether something else than `now` was told last. The object at hand may be older than that,
-    /// and say what `now` says again.
-    pub fn told_otherwise(&self, uid: &str, now: &ManagedClusterStatus) -> bool {
-        let ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = ways.get(uid).and_then(|way| way.told.as_ref());
-        told.is_some_and(|told| report::differs(Some(told), now))
+    /// Nothing is on its way.
+    pub fn arrived(&self, uid: &str) {
+        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = ways.get_mut(uid) {
+            way.since = None;
+        }
+        ways.retain(|other, way| other != uid || way.told.is_some());
     }
 
-    /// Forgets a cluster that is gone, or at rest.
+    /// Forgets a cluster that is gone.
     pub fn forget(&self, uid: &str) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(uid);
     }
+}
+
+fn number(version: &str) -> Option<u64> {
+    version.parse().ok()
 }
 
 /// Whether `now` is one more step on a way that was announced: nothing failed, and nothing
@@ -121,19 +152,37 @@ fn passes(
 mod tests {
     use super::*;
 
+    fn cluster(version: &str, kubernetes: &str) -> ManagedCluster {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "kubebyon.app/v1alpha1", "kind": "ManagedCluster",
+            "metadata": {"name": "demo", "uid": "a", "resourceVersion": version},
+            "spec": {}, "status": {"kubernetesVersion": kubernetes},
+        }))
+        .unwrap()
+    }
+
     #[test]
-    fn what_was_told_last_counts_until_it_is_seen() {
-        let status = |version: &str| ManagedClusterStatus {
-            kubernetes_version: Some(version.to_owned()),
-            ..ManagedClusterStatus::default()
+    fn what_was_written_last_counts_until_the_watch_shows_it() {
+        let says = |passing: &Passing, cluster: &ManagedCluster| {
+            let status = passing.newest(cluster).into_owned().status.unwrap();
+            status.kubernetes_version.unwrap()
         };
         let passing = Passing::default();
-        assert!(!passing.told_otherwise("a", &status("1.35.6")));
-        passing.told("a", &status("1.36.3"));
-        assert!(passing.told_otherwise("a", &status("1.35.6")));
-        assert!(!passing.told_otherwise("a", &status("1.36.3")));
-        assert!(!passing.told_otherwise("b", &status("1.35.6")));
-        passing.forget("a");
-        assert!(!passing.told_otherwise("a", &status("1.35.6")));
+        let old = cluster("99", "1.35.6");
+        assert_eq!(says(&passing, &old), "1.35.6");
+        let written = cluster("100", "1.36.3");
+        passing.told("a", written.status.clone().unwrap(), Some("100"));
+        assert_eq!(says(&passing, &old), "1.36.3");
+        passing.arrived("a");
+        assert_eq!(says(&passing, &old), "1.36.3", "a watch may come late");
+        assert_eq!(says(&passing, &written), "1.36.3");
+        // Whoever changes it by hand afterwards is seen to.
+        assert_eq!(says(&passing, &cluster("101", "1.0.0")), "1.0.0");
+        passing.told("a", written.status.unwrap(), None);
+        assert_eq!(
+            says(&passing, &old),
+            "1.35.6",
+            "without a version it is not known"
+        );
     }
 }

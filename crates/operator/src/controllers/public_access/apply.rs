@@ -209,6 +209,7 @@ impl Context {
         self.applier
             .status(access, status)
             .await
+            .map(drop)
             .map_err(Error::api("write the status"))
     }
 }

@@ -35,12 +35,12 @@ impl Context {
             .map_err(Error::api("set the finalizer"))
     }
 
-    /// Writes the status, as this controller's own full set.
+    /// Writes the status, as this controller's own full set. Gives the object's version since.
     pub async fn write_status(
         &self,
         cluster: &ManagedCluster,
         status: &ManagedClusterStatus,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<String>, Error> {
         self.applier
             .status(cluster, status)
             .await
