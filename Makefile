@@ -48,7 +48,7 @@ e2e: testbed ## Walk a tenant's whole life on a real node, public names through 
 	@KUBEBYON_CRASH_EVERY=1 scripts/step "a crash at every request" cargo test --locked --quiet -p kubebyon-e2e --test crash -- --nocapture
 
 .PHONY: bench
-bench: testbed ## Measure it beside the same work by hand; writes docs/benchmarks.md (needs root, ten minutes).
+bench: testbed ## Measure it beside the same work by hand and by Flux; writes docs/benchmarks.md (needs root; twenty minutes, and Flux is built first).
 	@cargo build --locked --release --quiet -p kubebyon-operator
 	@cargo build --locked --release --quiet -p kubebyon-e2e --bin bench
 	@cargo build --locked --quiet -p kubebyon-e2e --bin chart-repository

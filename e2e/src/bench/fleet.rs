@@ -27,6 +27,7 @@ use super::{
     Options,
     audit::{AuditLog, Requests},
     cpu::{Clock, Spent, between},
+    flux::{self, Flux, Validation},
     helm_alone::{Chart, RECORDED, Recorder, Recording},
     process::{Operator, Usage},
     say,
@@ -37,7 +38,7 @@ use crate::operator::{Host, Tenant, is_ready};
 pub const PATIENCE: Duration = Duration::from_secs(600);
 const NAMESPACE: &str = "fleet";
 /// Objects that are made at once.
-const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 16;
 
 /// All figures.
 pub struct Figures {
@@ -51,6 +52,8 @@ pub struct Figures {
     pub alone_as_given: [Alone; 2],
     /// The making of all clusters.
     pub made: Made,
+    /// The same number of releases by Flux, with its validation and without.
+    pub flux: Option<[Flux; 2]>,
     /// The restart of the operator over the converged clusters.
     pub restart: Restart,
     /// The converged clusters, left alone.
@@ -112,7 +115,7 @@ pub struct Rest {
 }
 
 /// Measures them one after the other: helm alone with half of the releases, by either
-/// archive, all clusters, helm alone with the other half, the restart, the rest.
+/// archive, all clusters, Flux, helm alone with the other half, the restart, the rest.
 pub async fn measure(options: &Options) -> Figures {
     let bench = Bench::start(options).await;
     let (recording, helm_concurrency) = bench.record().await;
@@ -127,6 +130,11 @@ pub async fn measure(options: &Options) -> Figures {
     let operator = bench.operator(helm_concurrency);
     let made = bench.make(&operator).await;
     operator.stop().await;
+    let flux = if options.without_flux {
+        None
+    } else {
+        Some(bench.flux(&recording).await)
+    };
     let after_as_given = alone("after-as-given", Chart::AsGiven).await;
     let after = alone("after", Chart::Published).await;
     let (operator, restart) = bench.restart(helm_concurrency).await;
@@ -138,6 +146,7 @@ pub async fn measure(options: &Options) -> Figures {
         alone: [before, after],
         alone_as_given: [before_as_given, after_as_given],
         made,
+        flux,
         restart,
         rest,
     }
@@ -218,6 +227,40 @@ impl<'a> Bench<'a> {
         concurrency: u16,
     ) -> Alone {
         say(&format!("helm alone, {count} releases, {prefix}"));
+        let releases = self.host_namespaces(prefix, count).await;
+        let before = self.clock.read();
+        let took = recording.run(&releases, concurrency, chart).await;
+        let spent = between(&before, &self.clock.read());
+        self.remove(&releases).await;
+        Alone {
+            releases: count,
+            seconds: took.as_secs_f64(),
+            spent,
+        }
+    }
+
+    async fn flux(&self, recording: &Recording) -> [Flux; 2] {
+        flux::prepare(&self.host, self.folder.path(), recording).await;
+        [
+            self.flux_with(recording, Validation::On, "flux").await,
+            self.flux_with(recording, Validation::Off, "flux-lax").await,
+        ]
+    }
+
+    async fn flux_with(&self, recording: &Recording, validation: Validation, prefix: &str) -> Flux {
+        let count = usize::from(self.options.clusters);
+        say(&format!(
+            "Flux's helm-controller, {count} releases, validation {validation:?}"
+        ));
+        let releases = self.host_namespaces(prefix, count).await;
+        let folder = self.folder.path();
+        let took = flux::measure(&self.host, folder, recording, validation, &releases).await;
+        self.remove(&releases).await;
+        took
+    }
+
+    /// Namespaces as the operator makes them, each with the name of the release for it.
+    async fn host_namespaces(&self, prefix: &str, count: usize) -> Vec<(String, String)> {
         let releases: Vec<(String, String)> = (0..count)
             .map(|number| {
                 (
@@ -231,15 +274,7 @@ impl<'a> Bench<'a> {
                 self.host_namespace(name, namespace)
             })
             .await;
-        let before = self.clock.read();
-        let took = recording.run(&releases, concurrency, chart).await;
-        let spent = between(&before, &self.clock.read());
-        self.remove(&releases).await;
-        Alone {
-            releases: count,
-            seconds: took.as_secs_f64(),
-            spent,
-        }
+        releases
     }
 
     async fn host_namespace(&self, name: &str, namespace: &str) {

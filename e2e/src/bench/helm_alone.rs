@@ -94,7 +94,7 @@ impl Recording {
         chart: Chart,
     ) -> Duration {
         for (name, namespace) in releases {
-            let values = renamed(&self.values, name, namespace);
+            let values = self.values(name, namespace);
             fs::write(self.values_file(name), values).expect("a file");
             executable(&self.script(name), &self.command(name, namespace, chart));
         }
@@ -121,6 +121,17 @@ impl Recording {
             String::from_utf8_lossy(&output.stderr)
         );
         took
+    }
+
+    /// The values for another release.
+    pub fn values(&self, name: &str, namespace: &str) -> String {
+        renamed(&self.values, name, namespace)
+    }
+
+    /// The archive of the chart.
+    pub fn chart(&self, chart: Chart) -> PathBuf {
+        let given = self.arguments.iter().find(|argument| is_archive(argument));
+        PathBuf::from(which(given.expect("a chart's archive"), chart))
     }
 
     /// The flags that matter to a reader, without paths and names.
@@ -150,8 +161,8 @@ impl Recording {
         for argument in &self.arguments {
             let argument = if before == "--values" {
                 self.values_file(name).display().to_string()
-            } else if let (Chart::Published, Some(digest)) = (chart, argument.strip_suffix(SLIM)) {
-                format!("{digest}.tgz")
+            } else if is_archive(argument) {
+                which(argument, chart)
             } else if argument.starts_with('/') || argument.contains("/helm/") {
                 argument.clone()
             } else {
@@ -173,6 +184,19 @@ impl Recording {
 
     fn script(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+}
+
+fn is_archive(argument: &str) -> bool {
+    Path::new(argument)
+        .extension()
+        .is_some_and(|kind| kind == "tgz")
+}
+
+fn which(archive: &str, chart: Chart) -> String {
+    match (chart, archive.strip_suffix(SLIM)) {
+        (Chart::Published, Some(digest)) => format!("{digest}.tgz"),
+        _ => archive.to_owned(),
     }
 }
 

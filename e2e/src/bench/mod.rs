@@ -4,6 +4,7 @@ pub mod audit;
 mod cpu;
 mod entrance;
 mod fleet;
+mod flux;
 mod helm_alone;
 mod node;
 pub mod process;
@@ -21,6 +22,7 @@ pub use self::report::Report;
     name = "bench",
     about = "Measures KubeBYON beside the same work without it"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Options {
     /// Clusters at once.
     #[arg(long, default_value = "100", value_parser = clap::value_parser!(u16).range(2..=900))]
@@ -41,6 +43,10 @@ pub struct Options {
     /// Leaves out everything but what needs a real node.
     #[arg(long, conflicts_with = "without_node")]
     pub node_only: bool,
+
+    /// Leaves Flux out, which is built first, for five minutes.
+    #[arg(long)]
+    pub without_flux: bool,
 
     /// Five clusters, a short rest, and no node: whether it runs at all, not how fast.
     #[arg(long)]
@@ -65,6 +71,7 @@ impl Options {
             self.clusters = 5;
             self.rest_seconds = 5;
             self.without_node = true;
+            self.without_flux = true;
         }
         self
     }
@@ -80,6 +87,12 @@ impl Options {
 /// When a part of it fails: half a table would be taken for a whole one.
 pub async fn run(options: Options) -> Report {
     let options = options.sized();
+    if !options.node_only && !options.without_flux {
+        // Not while anything is measured.
+        tokio::task::spawn_blocking(flux::program)
+            .await
+            .expect("a thread");
+    }
     let fleet = if options.node_only {
         None
     } else {

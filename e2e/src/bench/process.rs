@@ -89,7 +89,7 @@ impl Operator {
             cpu_seconds: times.own,
             helm_cpu_seconds: times.children,
             child_faults: times.child_faults,
-            peak_mib: mib(status_kib(&self.proc("status"), "VmHWM:")),
+            peak_mib: peak_mib(self.pid),
         }
     }
 
@@ -162,11 +162,6 @@ impl Operator {
             self.log_end()
         );
     }
-
-    fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.pid))
-            .unwrap_or_else(|error| panic!("the operator is gone ({error}): {}", self.log_end()))
-    }
 }
 
 impl Children {
@@ -207,12 +202,19 @@ fn status_kib(status: &str, field: &str) -> u64 {
         .unwrap_or_default()
 }
 
+/// The most memory that was resident in a process, in MiB.
+pub(super) fn peak_mib(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"));
+    mib(status_kib(&status.unwrap_or_default(), "VmHWM:"))
+}
+
 #[expect(clippy::cast_precision_loss)]
 fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-fn free_port() -> u16 {
+/// A port of loopback that nobody listens on.
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }

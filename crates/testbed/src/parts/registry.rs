@@ -35,6 +35,8 @@ pub enum Part {
     Envoy,
     CertManager,
     CertManagerCrds,
+    FluxHelmController,
+    FluxCrds,
 }
 
 /// Where a part comes from.
@@ -174,7 +176,7 @@ const CONTAINERD_TAGS: Link = Link::Tags("no_btrfs,no_devmapper,no_zfs");
 
 impl Part {
     /// Every part, in the order in which they are best built.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -198,6 +200,8 @@ impl Part {
         Self::Envoy,
         Self::CertManager,
         Self::CertManagerCrds,
+        Self::FluxHelmController,
+        Self::FluxCrds,
     ];
 
     /// The registry's entry.
@@ -330,6 +334,19 @@ impl Part {
                 "cert-manager",
                 "github.com/cert-manager/cert-manager",
                 "deploy/crds",
+            ),
+            Self::FluxHelmController => go(
+                "flux-helm-controller",
+                "flux",
+                "github.com/fluxcd/helm-controller",
+                Link::Plain,
+                240,
+            ),
+            Self::FluxCrds => folder(
+                "flux-crds",
+                "flux",
+                "github.com/fluxcd/helm-controller",
+                "config/crd/bases",
             ),
         }
     }
