@@ -60,6 +60,7 @@ impl fmt::Display for Report {
         }
         if let Some(fleet) = &self.fleet {
             fleet.creation(out)?;
+            fleet.cost(out)?;
             fleet.restart(out)?;
             fleet.rest(out)?;
         }
@@ -183,8 +184,6 @@ impl Fleet {
         let alone = f64::midpoint(before, after);
         let [before_as_given, after_as_given] = a_release(&self.figures.alone_as_given);
         let alone_as_given = f64::midpoint(before_as_given, after_as_given);
-        #[expect(clippy::cast_precision_loss)]
-        let per_cluster = |count: u64| count as f64 / clusters;
         writeln!(
             out,
             "| {} clusters at once, from apply until all are ready | {:.1} s, {:.1} clusters/s | |",
@@ -217,24 +216,36 @@ impl Fleet {
             "| clusters beside helm alone with that archive | {:.2} | |",
             each / alone_as_given
         )?;
-        if let Some([flux, lax]) = &self.figures.flux {
-            writeln!(
-                out,
-                "| the same number of releases of the published chart by Flux's helm-controller 1.4.0, 4 at a time | {:.1} s | |",
-                flux.seconds
-            )?;
-            writeln!(
-                out,
-                "| clusters beside Flux | **{:.2}** | 0.8 or less |",
-                made.seconds / flux.seconds
-            )?;
-            writeln!(
-                out,
-                "| by Flux without its validation; clusters beside that | {:.1} s; {:.2} | |",
-                lax.seconds,
-                made.seconds / lax.seconds
-            )?;
-        }
+        self.beside_flux(out)
+    }
+
+    fn beside_flux(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some([flux, lax]) = &self.figures.flux else {
+            return Ok(());
+        };
+        let seconds = self.figures.made.seconds;
+        writeln!(
+            out,
+            "| the same number of releases of the published chart by Flux's helm-controller 1.4.0, 4 at a time | {:.1} s | |",
+            flux.seconds
+        )?;
+        writeln!(
+            out,
+            "| clusters beside Flux | **{:.2}** | 0.8 or less |",
+            seconds / flux.seconds
+        )?;
+        writeln!(
+            out,
+            "| by Flux without its validation; clusters beside that | {:.1} s; {:.2} | |",
+            lax.seconds,
+            seconds / lax.seconds
+        )
+    }
+
+    fn cost(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (clusters, made) = (f64::from(self.clusters), &self.figures.made);
+        #[expect(clippy::cast_precision_loss)]
+        let per_cluster = |count: u64| count as f64 / clusters;
         writeln!(
             out,
             "| helm runs for {} clusters | {} | {} |",
