@@ -218,7 +218,7 @@ impl Helm {
             .private_file("values-", ".yaml", text.as_bytes())
             .map_err(Error::io("write the values file"))?;
         let mut args = Args::new(&["upgrade", upgrade.release]);
-        args.push(upgrade.chart.path.as_os_str());
+        args.push(upgrade.chart.file(upgrade.values).as_os_str());
         args.extend([
             "--install",
             "--reset-values",
@@ -497,6 +497,7 @@ mod tests {
         ] {
             let chart = ChartArchive {
                 path: PathBuf::new(),
+                bare: None,
                 name: "web".to_owned(),
                 version: version.to_owned(),
                 digest,

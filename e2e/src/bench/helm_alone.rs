@@ -17,8 +17,8 @@ use tokio::{process::Command, time::Instant};
 /// The cluster whose helm run is recorded, and its host namespace. The namespace's name
 /// does not contain the cluster's, so that each can be changed alone.
 pub const RECORDED: (&str, &str) = ("recorded", "spare-host");
-/// How the file ends that the operator hands on; the published one is beside it.
-const SLIM: &str = ".slim.tgz";
+/// How the files end that the operator hands on; the published one is beside them.
+const SMALLER: [&str; 2] = [".bare.tgz", ".slim.tgz"];
 
 /// Which archive of the chart helm is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +194,10 @@ fn is_archive(argument: &str) -> bool {
 }
 
 fn which(archive: &str, chart: Chart) -> String {
-    match (chart, archive.strip_suffix(SLIM)) {
+    let digest = SMALLER
+        .iter()
+        .find_map(|suffix| archive.strip_suffix(suffix));
+    match (chart, digest) {
         (Chart::Published, Some(digest)) => format!("{digest}.tgz"),
         _ => archive.to_owned(),
     }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{ChartRequest, archive::Chart};
+use super::{Bare, ChartRequest, archive::Chart, schema::ValuesSchema, slim::Smaller};
 use crate::digest::Sha256Digest;
 
 /// Archives kept on disk; those used longest ago go first.
@@ -33,8 +33,46 @@ pub(super) struct Cache {
 pub(super) struct Inspected {
     /// What its Chart.yaml says.
     pub(super) chart: Chart,
-    /// The file that helm is given, and its own digest.
-    file: (PathBuf, Sha256Digest),
+    /// The file that helm is given.
+    file: Kept,
+    /// The one for values that were checked.
+    bare: Option<(Kept, Arc<ValuesSchema>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    path: PathBuf,
+    digest: Sha256Digest,
+}
+
+impl Kept {
+    /// Whether it is there as it was written. It counts as used.
+    fn is_whole(&self) -> bool {
+        let good = fs::read(&self.path).is_ok_and(|bytes| Sha256Digest::of(&bytes) == self.digest);
+        let _ = File::open(&self.path).and_then(|file| file.set_modified(SystemTime::now()));
+        good
+    }
+}
+
+/// What helm is given of an archive.
+pub(super) struct Files {
+    /// For any values.
+    pub(super) path: PathBuf,
+    /// For values that were checked.
+    pub(super) bare: Option<Bare>,
+}
+
+impl Inspected {
+    fn files(&self) -> Files {
+        let bare = self.bare.as_ref().map(|(file, schema)| Bare {
+            path: file.path.clone(),
+            schema: Arc::clone(schema),
+        });
+        Files {
+            path: self.file.path.clone(),
+            bare,
+        }
+    }
 }
 
 impl Cache {
@@ -85,44 +123,46 @@ impl Cache {
             .map_err(io::Error::other)?
     }
 
-    /// What is known of the archive of that digest, and the file that helm is given of it, if
-    /// that is there unharmed.
-    pub(super) async fn inspected(&self, digest: Sha256Digest) -> Option<(Chart, PathBuf)> {
-        let Inspected { chart, file } = self
+    /// What is known of the archive of that digest, and the files that helm is given of it, if
+    /// they are there unharmed.
+    pub(super) async fn inspected(&self, digest: Sha256Digest) -> Option<(Chart, Files)> {
+        let found = self
             .inspected
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&digest)
             .cloned()?;
-        let (path, expected) = file;
         let check = move || {
-            let good = fs::read(&path).is_ok_and(|bytes| Sha256Digest::of(&bytes) == expected);
-            let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-            good.then_some(path)
+            let kept = [Some(&found.file), found.bare.as_ref().map(|(file, _)| file)];
+            let whole = kept.into_iter().flatten().all(Kept::is_whole);
+            whole.then(|| (found.chart.clone(), found.files()))
         };
-        let path = tokio::task::spawn_blocking(check).await.ok()??;
-        Some((chart, path))
+        tokio::task::spawn_blocking(check).await.ok()?
     }
 
     /// Keeps what was found in an archive, and what helm is given of it, if that is not the
-    /// whole; gives the file for helm.
+    /// whole; gives the files for helm.
     pub(super) async fn keep(
         &self,
         digest: Sha256Digest,
         chart: Chart,
         archive: Vec<u8>,
-        slim: Option<Vec<u8>>,
-    ) -> io::Result<PathBuf> {
-        let whole = self.put(self.path(digest), archive).await?;
-        let file = match slim {
-            Some(bytes) => {
-                let own = Sha256Digest::of(&bytes);
-                let name = format!("{}.slim.tgz", digest.hex());
-                (self.put(self.dir.join(name), bytes).await?, own)
-            }
-            None => (whole, digest),
+        smaller: Smaller,
+    ) -> io::Result<Files> {
+        let path = self.put(self.path(digest), archive).await?;
+        let file = match smaller.slim {
+            Some(bytes) => self.put_beside(digest, "slim", bytes).await?,
+            None => Kept { path, digest },
         };
-        let path = file.0.clone();
+        let bare = match smaller.bare {
+            Some((bytes, schema)) => {
+                let file = self.put_beside(digest, "bare", bytes).await?;
+                Some((file, Arc::new(schema)))
+            }
+            None => None,
+        };
+        let found = Inspected { chart, file, bare };
+        let files = found.files();
         let mut inspected = self
             .inspected
             .lock()
@@ -130,8 +170,22 @@ impl Cache {
         if inspected.len() >= KEEP {
             inspected.clear();
         }
-        inspected.insert(digest, Inspected { chart, file });
-        Ok(path)
+        inspected.insert(digest, found);
+        Ok(files)
+    }
+
+    async fn put_beside(
+        &self,
+        digest: Sha256Digest,
+        kind: &str,
+        bytes: Vec<u8>,
+    ) -> io::Result<Kept> {
+        let own = Sha256Digest::of(&bytes);
+        let name = format!("{}.{kind}.tgz", digest.hex());
+        Ok(Kept {
+            path: self.put(self.dir.join(name), bytes).await?,
+            digest: own,
+        })
     }
 
     /// Waits until no other caller fetches the same, and tells what the last one found.

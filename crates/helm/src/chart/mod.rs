@@ -13,17 +13,25 @@ mod index;
 mod local;
 mod oci;
 mod policy;
+mod schema;
 mod slim;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use serde_json::Value;
 use url::Url;
 
 use self::{
     archive::Limits,
-    cache::Cache,
+    cache::{Cache, Files},
     http::{Fetcher, Get, basic},
     index::{Index, same_version},
+    slim::Smaller,
 };
 use crate::{
     digest::Sha256Digest,
@@ -31,6 +39,7 @@ use crate::{
 };
 
 pub use policy::RepositoryPolicy;
+pub use schema::ValuesSchema;
 
 /// Bound on an `index.yaml`, in bytes; the largest public ones are about 20 MB.
 const INDEX_LIMIT: u64 = 64 << 20;
@@ -73,6 +82,8 @@ pub struct ChartRequest {
 pub struct ChartArchive {
     /// The file for helm: the archive, less what helm has no use for.
     pub path: PathBuf,
+    /// A smaller one, for some values.
+    pub bare: Option<Bare>,
     /// The name in its Chart.yaml.
     pub name: String,
     /// The version in its Chart.yaml.
@@ -80,6 +91,34 @@ pub struct ChartArchive {
     /// The digest of the archive as the repository has it: what a caller pins.
     pub digest: Sha256Digest,
 }
+
+impl ChartArchive {
+    /// The file for helm to make a release with `values` from.
+    pub fn file(&self, values: &Value) -> &Path {
+        match &self.bare {
+            Some(bare) if bare.schema.accepts(values) => &bare.path,
+            _ => &self.path,
+        }
+    }
+}
+
+/// An archive without the schema of its values, for values that the schema accepts.
+#[derive(Debug, Clone)]
+pub struct Bare {
+    /// The file for helm.
+    pub path: PathBuf,
+    /// The chart's own demands of values.
+    pub schema: Arc<ValuesSchema>,
+}
+
+impl PartialEq for Bare {
+    fn eq(&self, other: &Self) -> bool {
+        // The file's name has the digest of the archive that both are made from.
+        self.path == other.path
+    }
+}
+
+impl Eq for Bare {}
 
 /// Settings of [`Charts`].
 #[derive(Debug, Clone)]
@@ -178,8 +217,8 @@ impl Charts {
         let (digest, bytes) = tokio::task::spawn_blocking(hash).await.map_err(lost)?;
         let known = self.0.cache.inspected(digest).await;
         let name = || request.name.clone();
-        let (chart, found) = if let Some((chart, path)) = known {
-            (chart, Found::Kept(path))
+        let (chart, found) = if let Some((chart, files)) = known {
+            (chart, Found::Kept(files))
         } else {
             let limits = Limits {
                 unpacked: self.0.config.max_unpacked,
@@ -187,8 +226,8 @@ impl Charts {
             };
             let inspect = move || {
                 let chart = archive::inspect(&bytes, &limits)?;
-                let slim = slim::slim(&bytes);
-                Ok((chart, Found::New { bytes, slim }))
+                let smaller = slim::smaller(&bytes);
+                Ok((chart, Found::New { bytes, smaller }))
             };
             tokio::task::spawn_blocking(inspect).await.map_err(lost)??
         };
@@ -218,17 +257,18 @@ impl Charts {
                 ),
             });
         }
-        let path = match found {
-            Found::Kept(path) => path,
-            Found::New { bytes, slim } => self
+        let Files { path, bare } = match found {
+            Found::Kept(files) => files,
+            Found::New { bytes, smaller } => self
                 .0
                 .cache
-                .keep(digest, chart.clone(), bytes, slim)
+                .keep(digest, chart.clone(), bytes, smaller)
                 .await
                 .map_err(Error::io("write to the chart cache"))?,
         };
         Ok(ChartArchive {
             path,
+            bare,
             name: chart.name,
             version: chart.version,
             digest,
@@ -338,12 +378,9 @@ impl Charts {
 /// What helm is to be given.
 enum Found {
     /// It is in the cache.
-    Kept(PathBuf),
+    Kept(Files),
     /// It is to be put there.
-    New {
-        bytes: Vec<u8>,
-        slim: Option<Vec<u8>>,
-    },
+    New { bytes: Vec<u8>, smaller: Smaller },
 }
 
 /// Name and version go into paths and arguments: only what charts and semver use is let in.

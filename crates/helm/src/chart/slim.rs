@@ -3,49 +3,83 @@
 //! Helm packs the whole chart into every release Secret, twice a run: a chart whose schema
 //! is long and whose unit tests are in the archive makes helm spend a quarter of its time on
 //! packing, and the api-server and etcd keep it once a revision. Left out are the folder
-//! `tests` of helm-unittest, unless a template reads files of the chart, and in the schema
-//! what says nothing about which values are good: blanks, descriptions, titles, examples.
+//! `tests` of helm-unittest and the chart's README, unless a template reads files of the
+//! chart, and in the schema what says nothing about which values are good: blanks,
+//! descriptions, titles, examples. For values that were checked already there is an archive
+//! without the schema.
 
 use std::io::{Cursor, Read};
 
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use serde_json::Value;
 
-/// The archive without those, or none if there is nothing to leave out or it cannot be read.
-/// `archive` was inspected before.
-pub(super) fn slim(archive: &[u8]) -> Option<Vec<u8>> {
-    let files = files(archive)?;
-    let keeps_tests = files.iter().any(|file| {
-        file.below.starts_with("charts/")
-            || file.below.starts_with("templates/")
-                && file.content.windows(6).any(|part| part == b".Files")
+use super::schema::ValuesSchema;
+
+const SCHEMA: &str = "values.schema.json";
+
+/// What helm may be given in place of an archive.
+#[derive(Debug, Default)]
+pub(super) struct Smaller {
+    /// The archive without what helm has no use for; none if there is no such thing in it.
+    pub(super) slim: Option<Vec<u8>>,
+    /// Also without the schema, for values that it accepts; none where only helm can tell.
+    pub(super) bare: Option<(Vec<u8>, ValuesSchema)>,
+}
+
+/// Makes what can be made of `archive`, which was inspected before.
+pub(super) fn smaller(archive: &[u8]) -> Smaller {
+    files(archive).and_then(of_files).unwrap_or_default()
+}
+
+fn of_files(mut files: Vec<File>) -> Option<Smaller> {
+    let has_charts = files.iter().any(|file| file.below.starts_with("charts/"));
+    let reads_files = files.iter().any(|file| {
+        file.below.starts_with("templates/")
+            && file.content.windows(6).any(|part| part == b".Files")
     });
-    let mut changed = false;
+    let before = files.len();
+    if !has_charts && !reads_files {
+        files.retain(|file| !file.below.starts_with("tests/") && file.below != "README.md");
+    }
+    let mut changed = files.len() != before;
+    for file in files.iter_mut().filter(|file| file.below == SCHEMA) {
+        if let Some(schema) = slim_schema(&file.content) {
+            changed = true;
+            file.content = schema;
+        }
+    }
+    let slim = if changed {
+        Some(pack(files.iter())?)
+    } else {
+        None
+    };
+    let content = |below: &str| {
+        let found = files.iter().find(|file| file.below == below);
+        found.map(|file| file.content.as_slice())
+    };
+    let schema = content(SCHEMA)
+        .filter(|_| !has_charts)
+        .and_then(|schema| ValuesSchema::read(schema, content("values.yaml").unwrap_or(b"{}")));
+    let bare = match schema {
+        Some(schema) => Some((
+            pack(files.iter().filter(|file| file.below != SCHEMA))?,
+            schema,
+        )),
+        None => None,
+    };
+    Some(Smaller { slim, bare })
+}
+
+fn pack<'a>(files: impl Iterator<Item = &'a File>) -> Option<Vec<u8>> {
     let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
-    for File {
-        path,
-        below,
-        mut content,
-    } in files
-    {
-        if !keeps_tests && below.starts_with("tests/") {
-            changed = true;
-            continue;
-        }
-        if below == "values.schema.json"
-            && let Some(schema) = slim_schema(&content)
-        {
-            changed = true;
-            content = schema;
-        }
+    for File { path, content, .. } in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
         tar.append_data(&mut header, path, Cursor::new(content))
             .ok()?;
     }
-    let packed = tar.into_inner().ok()?.finish().ok()?;
-    changed.then_some(packed)
+    tar.into_inner().ok()?.finish().ok()
 }
 
 struct File {
@@ -119,16 +153,18 @@ mod tests {
 
     use super::*;
 
-    fn pack(files: &[(&str, &str)]) -> Vec<u8> {
-        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
-        for (path, content) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            tar.append_data(&mut header, path, content.as_bytes())
-                .unwrap();
-        }
-        tar.into_inner().unwrap().finish().unwrap()
+    fn packed(files: &[(&str, &str)]) -> Vec<u8> {
+        let file = |(path, content): &(&str, &str)| File {
+            path: (*path).to_owned(),
+            below: String::new(),
+            content: content.as_bytes().to_owned(),
+        };
+        let files: Vec<File> = files.iter().map(file).collect();
+        pack(files.iter()).unwrap()
+    }
+
+    fn slim(files: &[(&str, &str)]) -> Option<Vec<u8>> {
+        smaller(&packed(files)).slim
     }
 
     fn paths(archive: &[u8]) -> Vec<String> {
@@ -140,15 +176,34 @@ mod tests {
     }
 
     #[test]
-    fn unit_tests_are_left_out_unless_a_template_may_read_them() {
+    fn unit_tests_and_the_readme_are_left_out_unless_a_template_may_read_them() {
         let chart = ("web/Chart.yaml", "name: web");
         let test = ("web/tests/a_test.yaml", "suite: a");
         let plain = ("web/templates/a.yaml", "kind: A");
-        let slimmed = slim(&pack(&[chart, plain, test])).unwrap();
+        let readme = ("web/README.md", "# web");
+        let slimmed = slim(&[chart, plain, test, readme]).unwrap();
         assert_eq!(paths(&slimmed), ["web/Chart.yaml", "web/templates/a.yaml"]);
         let reads = ("web/templates/a.yaml", "{{ .Files.Get \"tests/x\" }}");
-        assert_eq!(slim(&pack(&[chart, reads, test])), None);
-        assert_eq!(slim(&pack(&[chart, plain])), None);
+        assert_eq!(slim(&[chart, reads, test, readme]), None);
+        assert_eq!(slim(&[chart, plain]), None);
+    }
+
+    #[test]
+    fn the_schema_is_left_out_where_it_can_be_checked_here() {
+        let chart = ("web/Chart.yaml", "name: web");
+        let schema = ("web/values.schema.json", "{\"required\":[\"a\"]}");
+        let values = ("web/values.yaml", "b: 1\n");
+        let (archive, schema_of) = smaller(&packed(&[chart, schema, values])).bare.unwrap();
+        assert_eq!(paths(&archive), ["web/Chart.yaml", "web/values.yaml"]);
+        assert!(schema_of.accepts(&json!({"a": 1})) && !schema_of.accepts(&json!({})));
+        let inner = ("web/charts/inner/Chart.yaml", "name: inner");
+        for files in [
+            &[chart, values][..],
+            &[chart, schema, values, inner],
+            &[chart, schema, ("web/values.yaml", "a: null\n")],
+        ] {
+            assert!(smaller(&packed(files)).bare.is_none(), "{files:?}");
+        }
     }
 
     #[test]
