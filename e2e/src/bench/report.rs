@@ -344,8 +344,8 @@ impl Fleet {
              values and impersonation, recorded from a run that the operator made, in namespaces made beforehand like the \
              operator's. Half of its releases run before the operator's clusters and half after, on the same api-server. \
              The chart is the archive as its repository has it, which is what anybody gives helm; the operator leaves out \
-             what helm only carries (`crates/helm/src/chart/slim.rs`), and what that alone saves is shown by the rows with \
-             the smaller archive. Helm alone waits for nothing else; the operator also makes the namespaces, proves each API by TLS, publishes \
+             what helm only carries, and checks values against the chart's schema itself (`crates/helm/src/chart/slim.rs`); \
+             what that alone saves is shown by the rows with the smaller archive. Helm alone waits for nothing else; the operator also makes the namespaces, proves each API by TLS, publishes \
              kubeconfigs and keeps status.\n\
              - Flux is the real helm-controller with its own defaults (four workers), and HelmReleases that wait for \
              nothing, in such namespaces, and act as the same ServiceAccount. By default its Helm checks each object \
