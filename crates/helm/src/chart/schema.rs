@@ -1,8 +1,18 @@
 //! The checks that a chart makes of its values, made here: helm reads the chart's schema anew in
 //! each run, which is a fifth of its time, and packs it into each release.
 
-use jsonschema::Validator;
+use std::collections::HashMap;
+
+use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
+
+/// Most parts of a schema, each counted as often as references lead to it. vCluster's has about
+/// a twentieth of that.
+const MOST_PARTS: u64 = 200_000;
+/// Most parts inside one another, references followed.
+const DEEPEST: usize = 200;
+/// Bytes of a compiled pattern.
+const PATTERN_LIMIT: usize = 1 << 20;
 
 /// A chart's `values.schema.json`, ready for use, with the defaults that values are laid over.
 #[derive(Debug)]
@@ -19,9 +29,18 @@ impl ValuesSchema {
         if !defaults.is_object() || has_null(&defaults) {
             return None;
         }
+        // Helm has a time limit, and this process has other things to do: a chart is no reason
+        // for it to hang.
+        Parts::new(&schema).count(&schema, 0)?;
+        let patterns = PatternOptions::regex()
+            .size_limit(PATTERN_LIMIT)
+            .dfa_size_limit(PATTERN_LIMIT);
+        let validator = jsonschema::options()
+            .with_pattern_options(patterns)
+            .build(&schema)
+            .ok()?;
         Some(Self {
-            // What it refers to outside of itself was refused before, and is not looked up.
-            validator: jsonschema::validator_for(&schema).ok()?,
+            validator,
             defaults,
         })
     }
@@ -30,6 +49,69 @@ impl ValuesSchema {
     /// is to be asked: its answer is also the one that people get to read.
     pub fn accepts(&self, values: &Value) -> bool {
         overlay(&self.defaults, values).is_some_and(|whole| self.validator.is_valid(&whole))
+    }
+}
+
+/// Counts the parts of a schema with each reference in place of what it refers to: an upper
+/// bound on what a check does for one value.
+struct Parts<'a> {
+    root: &'a Value,
+    /// By address; none while it is being counted.
+    known: HashMap<*const Value, Option<u64>>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(root: &'a Value) -> Self {
+        let known = HashMap::new();
+        Self { root, known }
+    }
+
+    /// None if there are too many, or references lead in a circle or by other ways than a path.
+    fn count(&mut self, part: &'a Value, depth: usize) -> Option<u64> {
+        if depth > DEEPEST {
+            return None;
+        }
+        if let Some(known) = self.known.get(&std::ptr::from_ref(part)) {
+            return *known;
+        }
+        self.known.insert(std::ptr::from_ref(part), None);
+        let mut sum = 1_u64;
+        match part {
+            Value::Object(fields) => {
+                for (key, field) in fields {
+                    let inner = self.target(part, key, field)?;
+                    sum = sum.saturating_add(self.count(inner, depth + 1)?);
+                }
+            }
+            Value::Array(items) => {
+                for item in items {
+                    sum = sum.saturating_add(self.count(item, depth + 1)?);
+                }
+            }
+            _ => {}
+        }
+        if sum > MOST_PARTS {
+            return None;
+        }
+        self.known.insert(std::ptr::from_ref(part), Some(sum));
+        Some(sum)
+    }
+
+    /// What a field stands for.
+    fn target(&self, part: &Value, key: &str, field: &'a Value) -> Option<&'a Value> {
+        match (key, field) {
+            ("$ref", Value::String(path)) => {
+                let pointer = path.strip_prefix('#')?;
+                self.root.pointer(pointer)
+            }
+            ("$id", Value::String(_)) if !std::ptr::eq(part, self.root) => None,
+            // Other ways than a path.
+            (
+                "$anchor" | "$dynamicAnchor" | "$dynamicRef" | "$recursiveAnchor" | "$recursiveRef",
+                _,
+            ) => None,
+            _ => Some(field),
+        }
     }
 }
 
@@ -106,5 +188,38 @@ mod tests {
         assert!(schema(&json!({}), "- a\n").is_none());
         let elsewhere = json!({"$ref": "https://example.com/schema.json"});
         assert!(schema(&elsewhere, "{}").is_none(), "nothing is fetched");
+    }
+
+    #[test]
+    fn a_schema_that_would_take_for_ever_is_left_to_helm() {
+        let mut doubling = serde_json::Map::new();
+        for number in 0..60 {
+            let next = json!({"$ref": format!("#/$defs/a{}", number + 1)});
+            doubling.insert(format!("a{number}"), json!({"allOf": [next, next]}));
+        }
+        doubling.insert("a60".to_owned(), json!({"type": "object"}));
+        let mut long = serde_json::Map::new();
+        for number in 0..50_000 {
+            let next = json!({"$ref": format!("#/$defs/a{}", number + 1)});
+            long.insert(format!("a{number}"), next);
+        }
+        long.insert("a50000".to_owned(), json!({}));
+        for hostile in [
+            json!({"$ref": "#"}),
+            json!({"allOf": [{"$ref": "#/allOf/0"}]}),
+            json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+            json!({"properties": {"a": {"$ref": "#"}}}),
+            json!({"$defs": doubling, "$ref": "#/$defs/a0"}),
+            json!({"$defs": long, "$ref": "#/$defs/a0"}),
+            json!({"$dynamicRef": "#a", "$dynamicAnchor": "a"}),
+            json!({"properties": {"a": {"$id": "b", "$ref": "#/c"}}}),
+            json!({"pattern": "^(a+)+(?=b)$"}),
+            json!({"pattern": "((a{1000}){1000}){1000}"}),
+        ] {
+            let text = hostile.to_string();
+            assert!(schema(&hostile, "{}").is_none(), "{text:.200}");
+        }
+        let patient = schema(&json!({"properties": {"a": {"pattern": "^(a+)+$"}}}), "{}").unwrap();
+        assert!(!patient.accepts(&json!({"a": format!("{}b", "a".repeat(5000))})));
     }
 }
