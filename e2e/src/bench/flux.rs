@@ -145,14 +145,10 @@ fn install_definitions(host: &Host, folder: &Path) {
     let bins = parts::ensure(&[Part::FluxCrds], Progress::stderr()).expect("Flux's definitions");
     let own = bins.path(Part::FluxCrds);
     let sources = [
-        ("HelmChart", "helmchart"),
-        ("OCIRepository", "ocirepository"),
+        ("HelmChart", "helmchart", "helmcharts"),
+        ("OCIRepository", "ocirepository", "ocirepositories"),
     ]
-    .map(|(kind, singular)| {
-        let plural = match singular.strip_suffix('y') {
-            Some(stem) => format!("{stem}ies"),
-            None => format!("{singular}s"),
-        };
+    .map(|(kind, singular, plural)| {
         json!({
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
             "metadata": {"name": format!("{plural}.source.toolkit.fluxcd.io")},

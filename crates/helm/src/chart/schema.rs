@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
-/// Most parts of a schema, each counted as often as references lead to it. vCluster's has about
-/// a twentieth of that.
+/// Most parts of a schema, each counted as often as references lead to it. That of vCluster 0.36
+/// has 23,000.
 const MOST_PARTS: u64 = 200_000;
 /// Most parts inside one another, references followed.
 const DEEPEST: usize = 200;

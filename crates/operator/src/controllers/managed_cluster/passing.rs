@@ -1,9 +1,10 @@
 //! States that pass by themselves, mostly within a moment: they are written down only if
-//! they last. To write a status costs the api-server more than any other request of ours.
+//! they last. To write a status costs the api-server more than any other request of ours, so
+//! what was written is also remembered until the watch shows it.
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -95,10 +96,12 @@ impl Passing {
     /// Nothing is on its way.
     pub fn arrived(&self, uid: &str) {
         let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(way) = ways.get_mut(uid) {
-            way.since = None;
+        if let Entry::Occupied(mut way) = ways.entry(uid.to_owned()) {
+            way.get_mut().since = None;
+            if way.get().told.is_none() {
+                way.remove();
+            }
         }
-        ways.retain(|other, way| other != uid || way.told.is_some());
     }
 
     /// Forgets a cluster that is gone.

@@ -67,20 +67,12 @@ impl Context {
         observed: &Observed,
     ) -> Result<(), Halt> {
         let objects = objects(cluster, identity, observed, Origin::Adopted);
-        self.applier
-            .namespaced(
-                Self::live(&self.stores.service_accounts, &objects.service_account).as_deref(),
-                objects.service_account,
-            )
-            .await
-            .map_err(Error::api("apply the release's ServiceAccount"))?;
-        self.applier
-            .namespaced(
-                Self::live(&self.stores.role_bindings, &objects.role_binding).as_deref(),
-                objects.role_binding,
-            )
-            .await
-            .map_err(Error::api("apply the release's RoleBinding"))?;
+        let what = "apply the release's ServiceAccount";
+        self.ensure(&self.stores.service_accounts, objects.service_account, what)
+            .await?;
+        let what = "apply the release's RoleBinding";
+        self.ensure(&self.stores.role_bindings, objects.role_binding, what)
+            .await?;
         Ok(())
     }
 
@@ -213,18 +205,14 @@ impl Context {
             service_account,
             role_binding,
         } = objects(cluster, identity, observed, origin);
-        let applier = &self.applier;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        applier
+        self.applier
             .ensure(&namespaces, live, namespace)
             .await
             .map_err(Error::api("apply the host namespace"))?;
         for policy in &network_policies {
-            let live = Self::live(&self.stores.network_policies, policy);
-            applier
-                .namespaced(live.as_deref(), policy.clone())
-                .await
-                .map_err(Error::api("apply a NetworkPolicy"))?;
+            let (store, policy) = (&self.stores.network_policies, policy.clone());
+            self.ensure(store, policy, "apply a NetworkPolicy").await?;
         }
         let wanted: Vec<String> = network_policies.iter().map(ResourceExt::name_any).collect();
         self.prune::<NetworkPolicy>(&self.stores.network_policies, identity, name, |policy| {
@@ -232,37 +220,27 @@ impl Context {
         })
         .await?;
         if let Some(quota) = resource_quota.clone() {
-            let live = Self::live(&self.stores.resource_quotas, &quota);
-            applier
-                .namespaced(live.as_deref(), quota)
-                .await
-                .map_err(Error::api("apply the ResourceQuota"))?;
+            let store = &self.stores.resource_quotas;
+            self.ensure(store, quota, "apply the ResourceQuota").await?;
         }
         self.prune::<ResourceQuota>(&self.stores.resource_quotas, identity, name, |_| {
             resource_quota.is_some()
         })
         .await?;
         if let Some(limits) = limit_range.clone() {
-            let live = Self::live(&self.stores.limit_ranges, &limits);
-            applier
-                .namespaced(live.as_deref(), limits)
-                .await
-                .map_err(Error::api("apply the LimitRange"))?;
+            let store = &self.stores.limit_ranges;
+            self.ensure(store, limits, "apply the LimitRange").await?;
         }
         self.prune::<LimitRange>(&self.stores.limit_ranges, identity, name, |_| {
             limit_range.is_some()
         })
         .await?;
-        let live = Self::live(&self.stores.service_accounts, &service_account);
-        applier
-            .namespaced(live.as_deref(), service_account)
-            .await
-            .map_err(Error::api("apply the release's ServiceAccount"))?;
-        let live = Self::live(&self.stores.role_bindings, &role_binding);
-        applier
-            .namespaced(live.as_deref(), role_binding)
-            .await
-            .map_err(Error::api("apply the release's RoleBinding"))?;
+        let what = "apply the release's ServiceAccount";
+        self.ensure(&self.stores.service_accounts, service_account, what)
+            .await?;
+        let what = "apply the release's RoleBinding";
+        self.ensure(&self.stores.role_bindings, role_binding, what)
+            .await?;
         Ok(())
     }
 

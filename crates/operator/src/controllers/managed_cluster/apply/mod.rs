@@ -3,8 +3,6 @@
 mod host_namespace;
 mod kubeconfig;
 
-use std::sync::Arc;
-
 use kubebyon_api::{ManagedCluster, ManagedClusterStatus, labels};
 use kubebyon_helm::{Uninstall, Upgrade};
 use kubebyon_k8s::{
@@ -12,7 +10,7 @@ use kubebyon_k8s::{
     kube::{Api, Resource, ResourceExt, runtime::reflector::Store},
 };
 use kubebyon_render::Cluster;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::kubeconfig::Publication;
 use super::{Context, error::Error};
@@ -72,15 +70,23 @@ impl Context {
             .inc();
     }
 
-    fn live<K>(store: &Store<K>, desired: &K) -> Option<Arc<K>>
+    /// Makes an object of the host namespace so, unless `store` shows that it is.
+    async fn ensure<K>(&self, store: &Store<K>, desired: K, what: &'static str) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Serialize
+            + 'static,
     {
-        cached(
-            store,
-            desired.namespace().as_deref().unwrap_or_default(),
-            &desired.name_any(),
-        )
+        let namespace = desired.namespace().unwrap_or_default();
+        let live = cached(store, &namespace, &desired.name_any());
+        self.applier
+            .namespaced(live.as_deref(), desired)
+            .await
+            .map(drop)
+            .map_err(Error::api(what))
     }
 
     /// Deletes what carries our uid and is not wanted any more.
