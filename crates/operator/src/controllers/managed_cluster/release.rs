@@ -35,6 +35,9 @@ const MAX_STEPS: usize = 4;
 pub struct Deployed {
     /// What status says of it.
     pub status: ReleaseStatus,
+    /// Whether the watches tell of this very revision. Until they do, what they tell of the
+    /// control plane is about one before, and proves nothing.
+    pub is_observed: bool,
 }
 
 /// Where the release goes.
@@ -62,13 +65,7 @@ pub async fn ensure(
     let drift = match drift {
         Drift::None => None,
         Drift::Changed(what) => Some(what),
-        Drift::Behind => {
-            return Err(Halt::wait_for(
-                Reason::Progressing,
-                "waiting for news of the control plane's pods",
-                Duration::from_millis(200),
-            ));
-        }
+        Drift::Behind => return Err(no_news()),
     };
     // At rest everything is known without asking anybody.
     if let (None, Some(digest)) = (&drift, wanted.request.digest) {
@@ -147,16 +144,19 @@ async fn advance(
         .fetch(&wanted.request)
         .await
         .map_err(Error::from)?;
-    let desired = plan::Desired {
-        chart_digest: chart.digest,
-        values_hash: wanted.values_hash,
-        drifted: drift.is_some(),
-    };
     for step in 0..MAX_STEPS {
         let history = if target.is_new && step == 0 {
             ReleaseHistory::default()
         } else {
             own_history(context, observed).await?
+        };
+        // What differs from a revision that is not the newest any more is no drift.
+        let is_observed = history.latest() == observed.history.latest();
+        let drift = drift.as_ref().filter(|_| is_observed);
+        let desired = plan::Desired {
+            chart_digest: chart.digest,
+            values_hash: wanted.values_hash,
+            drifted: drift.is_some(),
         };
         let action = plan::plan(
             &history,
@@ -166,7 +166,8 @@ async fn advance(
         );
         match action {
             Action::None => {
-                let deployed = deployed(cluster, observed, &history, chart.digest);
+                let mut deployed = deployed(cluster, observed, &history, chart.digest);
+                deployed.is_observed = is_observed;
                 return Ok((deployed, chart.digest));
             }
             Action::Wait { until } => return Err(locked(until)),
@@ -187,7 +188,7 @@ async fn advance(
             Action::Install | Action::Upgrade(_) => {
                 if !first {
                     let (reason, message) =
-                        announcement(cluster, observed, &action, drift.as_deref());
+                        announcement(cluster, observed, &action, drift.map(String::as_str));
                     announce(context, cluster, observed, reason, message).await;
                     storage::grow_claims(context, cluster, observed).await?;
                 }
@@ -203,13 +204,14 @@ async fn advance(
                     wait: WaitFor::Hooks,
                 };
                 let runs = upgrade_or_replace(context, cluster, observed, &upgrade).await?;
-                context.manifests.repaired(namespace, drift.as_ref());
+                context.manifests.repaired(namespace, drift);
                 // Nobody else runs helm here, so its record need not be asked for.
                 let mut deployed = deployed(cluster, observed, &history, chart.digest);
                 let before = history.latest().map_or(0, |latest| latest.number);
                 deployed.status.revision = Some(i64::from(before + runs));
                 deployed.status.chart_version = Some(chart.version.clone());
                 deployed.status.values_hash = Some(wanted.values_hash.label());
+                deployed.is_observed = false;
                 return Ok((deployed, chart.digest));
             }
         }
@@ -232,6 +234,14 @@ async fn own_history(context: &Context, observed: &Observed) -> Result<ReleaseHi
         });
     }
     Ok(history)
+}
+
+/// A watch tells what it missed, so nobody has to ask.
+pub fn no_news() -> Halt {
+    Halt::wait(
+        Reason::Progressing,
+        "waiting for news of the control plane's pods",
+    )
 }
 
 fn locked(until: Timestamp) -> Halt {
@@ -286,6 +296,7 @@ fn deployed(
             values_hash: latest.and_then(|revision| revision.values_hash.clone()),
             failures: None,
         },
+        is_observed: true,
     }
 }
 

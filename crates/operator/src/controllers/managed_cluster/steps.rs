@@ -136,6 +136,9 @@ async fn deploy(
     facts.kubernetes_version = Some(validated.version.to_string());
     facts.release = Some(deployed.status);
     rolled_out(target.observed)?;
+    if !deployed.is_observed {
+        return Err(release::no_news());
+    }
     Ok(format!(
         "revision {revision}, chart {chart}, Kubernetes {}",
         validated.version
