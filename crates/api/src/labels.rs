@@ -56,6 +56,9 @@ pub const PUBLIC_NAME: &str = "kubebyon.app/public-name";
 /// Annotation on a kubeconfig's Secret: the public host names that the kubeconfig has left and that
 /// still work for a while, as a JSON list of `{name, since}`.
 pub const RETIRING_NAMES: &str = "kubebyon.app/retiring-names";
+/// Annotation on a tenant's route: the Gateways that it leaves, as a JSON list of
+/// `{namespace, name, sectionName, since}`.
+pub const LEFT_GATEWAYS: &str = "kubebyon.app/left-gateways";
 /// Annotation on a host namespace: the public names in its tenant's certificate, separated by commas.
 pub const PUBLIC_SANS: &str = "kubebyon.app/public-sans";
 

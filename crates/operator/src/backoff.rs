@@ -1,4 +1,5 @@
-//! Retries per object: exponential, capped, jittered, forgotten on success.
+//! Pauses per object: between retries, exponential, and between looks at what no watch tells, a
+//! part of the time that it has lasted. Both are capped, and forgotten on success.
 
 use std::{
     collections::HashMap,
@@ -6,6 +7,8 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// Consecutive failures of each key.
 #[derive(Debug)]
@@ -47,6 +50,36 @@ fn delay(base: Duration, cap: Duration, failures: u32) -> Duration {
     base.saturating_mul(factor).min(cap)
 }
 
+/// Since when each key is waited for.
+#[derive(Debug)]
+pub struct Waits<K>(Mutex<HashMap<K, Instant>>);
+
+impl<K> Default for Waits<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Waits<K> {
+    /// How long `key` has been waited for; from now on, if it was not.
+    pub fn lasted(&self, key: K) -> Duration {
+        let mut waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.entry(key).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Forgets `key`: it came, or something else is waited for first.
+    pub fn forget(&self, key: &K) {
+        let mut waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.remove(key);
+    }
+}
+
+/// The pause before the next look at what has `lasted` so long: what comes soon is seen soon, and
+/// what does not come costs ever less.
+pub fn share(lasted: Duration, shortest: Duration, longest: Duration) -> Duration {
+    (lasted / 10).clamp(shortest, longest.max(shortest))
+}
+
 /// `delay`, shifted by up to a fifth either way, so that what failed together does not
 /// come back together.
 pub fn jittered(delay: Duration) -> Duration {
@@ -65,6 +98,15 @@ mod tests {
             .collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(delay(base, cap, u32::MAX), cap);
+    }
+
+    #[test]
+    fn what_lasts_is_looked_at_ever_more_seldom() {
+        let (shortest, longest) = (Duration::from_millis(250), Duration::from_secs(5));
+        let after = |seconds| share(Duration::from_secs(seconds), shortest, longest);
+        assert_eq!(after(0), shortest);
+        assert_eq!(after(20), Duration::from_secs(2));
+        assert_eq!(after(3600), longest);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    backoff::jittered,
+    backoff::{jittered, share},
     dial::{DialError, Dialer},
     dns::{Dns, Unanswered},
 };
@@ -35,8 +35,6 @@ const DIAL_LIMIT: Duration = Duration::from_secs(5);
 const FIRST_LIMIT: Duration = Duration::from_secs(6);
 /// Shortest pause, while something changes or is wrong.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// While it stays wrong, the pause grows to this part of the time that it has been.
-const SHARE: u32 = 10;
 /// Something that was proved is dialled again before it is called wrong: one lost packet is no news.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 /// Findings that wait for whoever is to be told.
@@ -301,7 +299,7 @@ fn pause(right: bool, hurry: bool, lasted: Duration, at_rest: Duration) -> Durat
     if right && !hurry {
         at_rest
     } else {
-        (lasted / SHARE).clamp(SHORTEST, at_rest.max(SHORTEST))
+        share(lasted, SHORTEST, at_rest)
     }
 }
 

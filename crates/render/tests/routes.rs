@@ -18,8 +18,9 @@ use kubebyon_render::{
     gateway_api::{
         Layout, Role,
         gateways::ListenerSets,
+        parents::Parents,
         protection::ParentKind,
-        tls_route::{PLURAL, Version},
+        tls_route::{PLURAL, Version, tls_route},
     },
 };
 use kubebyon_testbed::{ApiCluster, ApiOptions, CrdSet};
@@ -178,7 +179,8 @@ fn only_the_operator_attaches_to_its_gateways() {
     let mut objects: Vec<_> = gateways.iter().map(|(_, gateway)| json!(gateway)).collect();
     let site = exposure.site.as_ref().unwrap();
     objects.extend(layout.site_routes(site).iter().map(|route| json!(route)));
-    objects.extend(Version::ALL.map(|version| json!(layout.tls_route(&owner, &api, version))));
+    let parents = Parents::new(layout.parent());
+    objects.extend(Version::ALL.map(|version| json!(tls_route(&owner, &api, &parents, version))));
     for round in 1..=2 {
         kubectl(&cluster, OPERATOR, &APPLY, &objects)
             .unwrap_or_else(|error| panic!("round {round}: {error}"));

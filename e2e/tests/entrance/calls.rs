@@ -10,8 +10,8 @@ use super::{
     tenants::{DOMAIN, Town, at_shared, highly_available, switched},
 };
 
-const HUNDRED: usize = 100;
-const SECOND: Duration = Duration::from_secs(1);
+pub const HUNDRED: usize = 100;
+pub const SECOND: Duration = Duration::from_secs(1);
 
 /// One tenant gets another name, the highly available one is upgraded, every Envoy of the shared entrance is replaced,
 /// and the operator is: one after the other, under calls that go on all the time.
@@ -93,23 +93,11 @@ fn a_new_operator(world: &World, town: &Town) {
 /// A name that the kubeconfig has left works for ten minutes; here the clock is set ahead.
 fn the_old_name_ends(world: &World, town: &Town, kept: &Published) {
     let secret = ["secret", "red-kubeconfig", "--namespace=team-a"];
-    let path = r"--output=jsonpath={.metadata.annotations.kubebyon\.app/retiring-names}";
-    let text = world.kubectl(&["get", secret[0], secret[1], secret[2], path]);
-    let mut retiring: Value = serde_json::from_str(&text).unwrap();
+    let retiring = set_ahead(world, secret, "kubebyon.app/retiring-names");
     assert_eq!(
         format!("https://{}", retiring[0]["name"].as_str().unwrap()),
         kept.server
     );
-    retiring[0]["since"] = json!("2026-01-01T00:00:00Z");
-    let annotation = format!("kubebyon.app/retiring-names={retiring}");
-    world.kubectl(&[
-        "annotate",
-        "--overwrite",
-        secret[0],
-        secret[1],
-        secret[2],
-        &annotation,
-    ]);
     let ((), took) = until("the old name to end", SOON, || {
         let url = format!("{}/readyz", kept.server);
         (world.outside.curl(&kept.authority, &url).status == 0).then_some(())
@@ -171,4 +159,25 @@ fn restart(world: &World, namespace: &str, deployment: &str, replicas: usize) {
         let new = pods();
         (new.len() == replicas && new.iter().all(|pod| !old.contains(pod))).then_some(())
     });
+}
+
+/// Has what an annotation remembers be long ago, and gives that.
+pub fn set_ahead(world: &World, object: [&str; 3], annotation: &str) -> Value {
+    let key = annotation.replace('.', r"\.");
+    let path = format!("--output=jsonpath={{.metadata.annotations.{key}}}");
+    let text = world.kubectl(&["get", object[0], object[1], object[2], &path]);
+    let mut remembered: Value = serde_json::from_str(&text).unwrap();
+    for entry in remembered.as_array_mut().unwrap() {
+        entry["since"] = json!("2026-01-01T00:00:00Z");
+    }
+    let annotation = format!("{annotation}={remembered}");
+    world.kubectl(&[
+        "annotate",
+        "--overwrite",
+        object[0],
+        object[1],
+        object[2],
+        &annotation,
+    ]);
+    remembered
 }

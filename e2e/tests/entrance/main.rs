@@ -6,6 +6,7 @@
 mod addresses;
 mod calls;
 mod faults;
+mod moves;
 mod site;
 mod tenants;
 mod theft;
@@ -46,6 +47,7 @@ fn tenants_are_reached_under_their_own_names() {
     calls::nobody_notices(&world, &town);
     theft::moves_no_traffic(&world, &town);
     faults::of_tenants(&world, &town);
+    moves::to_the_shared_entrance(&world, &town);
     town.end(&world);
 }
 

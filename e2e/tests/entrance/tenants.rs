@@ -38,6 +38,8 @@ const CLASS: &str = include_str!("steady.yaml");
 pub struct Town {
     /// The shared entrance.
     pub entrance: Entrance,
+    /// The other one.
+    pub other: Object,
     /// Of the default name.
     pub red: Tenant,
     /// Of a name of its own choice, which somebody else's route carries too.
@@ -56,7 +58,7 @@ impl Town {
         let early = super::theft::tls_route("early", "green.clusters.tenants.test");
         world.apply(&early);
         let entrance = shared_entrance(world);
-        other_entrance(world);
+        let other = other_entrance(world);
         for team in [TEAM, OTHER_TEAM] {
             world.namespace(team);
             world.apply(&world.installation.repository.authority(team).unwrap());
@@ -73,6 +75,7 @@ impl Town {
         };
         let town = Self {
             entrance,
+            other,
             red: tenant(TEAM, "red"),
             green: tenant(TEAM, "green"),
             blue: tenant(TEAM, "blue"),

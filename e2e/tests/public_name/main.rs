@@ -15,4 +15,5 @@ mod claims;
 mod dns;
 mod edge;
 mod faults;
+mod moves;
 mod names;

@@ -2,12 +2,14 @@
 //!
 //! One provider of [`exposure`](crate::exposure). [`Layout`] is where the Gateways are and how they
 //! are called; the rest turns an exposure into objects: the three Gateways ([`gateways`]), the
-//! platform's HTTPRoutes ([`site`]), a tenant's TLSRoute ([`tls_route`]), and the marks by which the
+//! platform's HTTPRoutes ([`site`]), a tenant's TLSRoute ([`tls_route`]) on its Gateways
+//! ([`parents`]), and the marks by which the
 //! api-server lets nobody else attach to them ([`protection`]).
 
 pub mod class;
 pub mod gateways;
 pub mod listeners;
+pub mod parents;
 pub mod protection;
 pub mod site;
 pub mod tls_route;

@@ -8,7 +8,9 @@ use kubebyon_k8s::gateway_api::tlsroutes::{
 use kubebyon_k8s::kube::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use serde_json::json;
 
-use super::{GROUP, Layout, Role};
+use kubebyon_api::labels;
+
+use super::{GROUP, parents::Parents};
 use crate::Cluster;
 use crate::exposure::TenantApi;
 
@@ -62,47 +64,55 @@ impl fmt::Display for Version {
     }
 }
 
-impl Layout {
-    /// The route of `cluster`: its names to its Service, TLS passed through, on the one listener of
-    /// the control plane's Gateway. It is in the host namespace, beside the Service.
-    pub fn tls_route(&self, cluster: &Cluster, api: &TenantApi, version: Version) -> DynamicObject {
-        let gateway = &self.place(Role::ControlPlane).at;
-        let resource = version.resource();
-        let spec = TlsRouteSpec {
-            hostnames: api
-                .hostnames
-                .as_slice()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            parent_refs: Some(vec![TlsRouteParentRefs {
-                group: Some(GROUP.to_owned()),
-                kind: Some("Gateway".to_owned()),
-                namespace: Some(gateway.namespace.clone()),
-                name: gateway.name.clone(),
-                section_name: Some(self.tls_listener.clone()),
-                port: None,
-            }]),
-            rules: vec![TlsRouteRules {
-                backend_refs: vec![TlsRouteRulesBackendRefs {
-                    group: Some(String::new()),
-                    kind: Some("Service".to_owned()),
-                    name: api.backend.service.to_string(),
-                    port: Some(i32::from(api.backend.port.get())),
-                    weight: Some(1),
-                    namespace: None,
-                }],
-                name: None,
+/// The route of `cluster`: its names to its Service, TLS passed through, on the listeners of
+/// `parents`. It is in the host namespace, beside the Service.
+pub fn tls_route(
+    cluster: &Cluster,
+    api: &TenantApi,
+    parents: &Parents,
+    version: Version,
+) -> DynamicObject {
+    let resource = version.resource();
+    let parent_refs = parents.iter().map(|parent| TlsRouteParentRefs {
+        group: Some(GROUP.to_owned()),
+        kind: Some("Gateway".to_owned()),
+        namespace: Some(parent.namespace.clone()),
+        name: parent.name.clone(),
+        section_name: Some(parent.section_name.clone()),
+        port: None,
+    });
+    let spec = TlsRouteSpec {
+        hostnames: api
+            .hostnames
+            .as_slice()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        parent_refs: Some(parent_refs.collect()),
+        rules: vec![TlsRouteRules {
+            backend_refs: vec![TlsRouteRulesBackendRefs {
+                group: Some(String::new()),
+                kind: Some("Service".to_owned()),
+                name: api.backend.service.to_string(),
+                port: Some(i32::from(api.backend.port.get())),
+                weight: Some(1),
+                namespace: None,
             }],
-        };
-        DynamicObject {
-            types: Some(TypeMeta {
-                api_version: resource.api_version,
-                kind: resource.kind,
-            }),
-            metadata: cluster.meta(&api.backend.namespace, NAME),
-            data: json!({"spec": spec}),
-        }
+            name: None,
+        }],
+    };
+    let mut metadata = cluster.meta(&api.backend.namespace, NAME);
+    if let Some(memory) = parents.memory() {
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(labels::LEFT_GATEWAYS.to_owned(), memory);
+    }
+    DynamicObject {
+        types: Some(TypeMeta {
+            api_version: resource.api_version,
+            kind: resource.kind,
+        }),
+        metadata,
+        data: json!({"spec": spec}),
     }
 }
 
@@ -110,7 +120,7 @@ impl Layout {
 mod tests {
     use super::*;
     use crate::exposure::Hostnames;
-    use crate::gateway_api::tests::access;
+    use crate::gateway_api::{Layout, tests::access};
     use crate::metadata::example;
 
     fn route(version: Version) -> DynamicObject {
@@ -126,9 +136,8 @@ mod tests {
             &serde_json::json!({"controlPlane": {"namespace": "edge", "name": "apis", "listenerName": "apis"}}),
             &serde_json::json!({}),
         );
-        Layout::of(&access)
-            .unwrap()
-            .tls_route(&example(), &api, version)
+        let parents = Parents::new(Layout::of(&access).unwrap().parent());
+        tls_route(&example(), &api, &parents, version)
     }
 
     #[test]

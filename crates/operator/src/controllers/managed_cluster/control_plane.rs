@@ -15,13 +15,16 @@ use super::{
     observe::{Observed, Replicas},
     secrets,
 };
-use crate::dial::{DialError, Dialer};
+use crate::{
+    backoff::share,
+    dial::{DialError, Dialer},
+};
 
 /// Time limit of one dial.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
-/// Pause between dials while a control plane comes up: its pods are ready, and no watch
-/// tells when its API is.
-const DIAL_AGAIN: Duration = Duration::from_millis(250);
+/// Shortest and longest pause between dials while a control plane comes up: its pods are ready,
+/// and no watch tells when its API is.
+const DIAL_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// A control plane that answered.
 pub struct Proved {
@@ -50,6 +53,7 @@ pub async fn prove(
     };
     let replicas = workload.replicas();
     if replicas.ready < 1 {
+        context.dials.forget(&cluster.uid);
         let pods = observed.pods(&context.stores);
         return Err(pods.iter().find_map(|pod| trouble(pod)).unwrap_or_else(|| {
             Halt::wait(
@@ -77,20 +81,23 @@ pub async fn prove(
     };
     let dialer = Dialer::new(pki.certificate_authority()).map_err(Error::from)?;
     match dialer.readyz(address, &name, DIAL_LIMIT).await {
-        Ok(()) => Ok(Proved {
-            pki,
-            address,
-            endpoint: format!("https://{name}"),
-            replicas,
-        }),
-        Err(error) => {
-            let error = Error::from(error);
-            Err(Halt::wait_for(
-                error.reason(),
-                error.to_string(),
-                DIAL_AGAIN,
-            ))
+        Ok(()) => {
+            context.dials.forget(&cluster.uid);
+            Ok(Proved {
+                pki,
+                address,
+                endpoint: format!("https://{name}"),
+                replicas,
+            })
         }
+        Err(error) => Err(match Error::from(error) {
+            error if error.reason() == Reason::ControlPlaneUnreachable => {
+                let lasted = context.dials.lasted(cluster.uid.clone());
+                let pause = share(lasted, DIAL_AGAIN.0, DIAL_AGAIN.1);
+                Halt::wait_for(error.reason(), error.to_string(), pause)
+            }
+            error => error.into(),
+        }),
     }
 }
 

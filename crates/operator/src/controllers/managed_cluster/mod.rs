@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     apply::Applier,
-    backoff::{Backoff, jittered},
+    backoff::{Backoff, Waits, jittered},
     config::{Options, ValuesPolicy},
     probe::Prober,
     telemetry::metrics::Metrics,
@@ -93,6 +93,7 @@ pub struct Context {
     manifests: Manifests,
     deletions: deletion::Clock,
     retries: Backoff<String>,
+    dials: Waits<String>,
     known: Known,
     passing: Passing,
     prober: Prober<ClusterRef>,
@@ -164,6 +165,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
         manifests: Manifests::default(),
         deletions: deletion::Clock::default(),
         retries: Backoff::new(RETRY.0, RETRY.1),
+        dials: Waits::default(),
         known: Known::default(),
         passing: Passing::default(),
         prober,
@@ -316,6 +318,7 @@ async fn delete(
         Ok(()) => {
             context.attempts.forget(&identity.uid);
             context.manifests.forget(&observed.host_namespace);
+            context.dials.forget(&identity.uid);
             context.known.forget(&identity.uid);
             context.passing.forget(&identity.uid);
             context

@@ -71,6 +71,17 @@ pub enum Error {
         /// The first of them.
         some: String,
     },
+    /// Clusters have moved to another entrance, and are still led through this one.
+    #[error(
+        "{count} ManagedClusters have moved away from this entrance and are still led through it: {some}; \
+         each leaves ten minutes after its new entrance is proved: see PublicEndpointReady and DNSReady there"
+    )]
+    NotLeftYet {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        some: String,
+    },
     /// The api-server refused a request.
     #[error("cannot {what}: {source}")]
     Api {
@@ -105,7 +116,7 @@ impl Error {
             Self::NamespaceNotAllowed { .. } => Reason::GatewayNamespaceNotAllowed,
             Self::Exposure(error) => error.reason(),
             Self::Layout(error) => error.reason(),
-            Self::InUse { .. } => Reason::InUse,
+            Self::InUse { .. } | Self::NotLeftYet { .. } => Reason::InUse,
             Self::Api {
                 source: kube::Error::Api(status),
                 ..

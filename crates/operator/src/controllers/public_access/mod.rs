@@ -220,12 +220,16 @@ async fn delete(
     access: &PublicAccess,
     observed: &Observed,
 ) -> Result<(Action, Option<Reason>), Error> {
-    if !observed.attached.is_empty() {
-        let some: Vec<String> = observed.attached.iter().take(5).cloned().collect();
-        let error = Error::InUse {
-            count: observed.attached.len(),
-            some: some.join(", "),
-        };
+    let in_use = if observed.attached.is_empty() {
+        let leaving = observed.leaving(context, access).await?;
+        let (count, some) = (leaving.len(), some(&leaving));
+        let error = Error::NotLeftYet { count, some };
+        (count > 0).then_some((error, Action::requeue(jittered(LOOK_AGAIN))))
+    } else {
+        let (count, some) = (observed.attached.len(), some(&observed.attached));
+        Some((Error::InUse { count, some }, Action::await_change()))
+    };
+    if let Some((error, action)) = in_use {
         let reason = error.reason();
         let findings = Findings {
             error: Some(error),
@@ -233,11 +237,17 @@ async fn delete(
             attached: observed.attached.len(),
         };
         say(context, access, &findings).await?;
-        return Ok((Action::await_change(), Some(reason)));
+        return Ok((action, Some(reason)));
     }
     context.remove_entrance(access).await?;
     context.set_finalizer(access, false).await?;
     Ok((Action::await_change(), None))
+}
+
+/// The first of many.
+fn some(clusters: &[String]) -> String {
+    let some: Vec<&str> = clusters.iter().take(5).map(String::as_str).collect();
+    some.join(", ")
 }
 
 async fn say(context: &Context, access: &PublicAccess, findings: &Findings) -> Result<(), Error> {

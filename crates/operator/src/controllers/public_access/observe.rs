@@ -3,11 +3,15 @@
 use kubebyon_api::{PublicAccess, labels};
 use kubebyon_k8s::{
     gateway_api::gateways::Gateway,
-    kube::{Api, ResourceExt, runtime::reflector::ObjectRef},
+    kube::{Api, ResourceExt, api::ListParams, core::DynamicObject, runtime::reflector::ObjectRef},
 };
-use kubebyon_render::gateway_api::{Layout, gateways::Gateways};
+use kubebyon_render::gateway_api::{Layout, gateways::Gateways, parents};
 
-use super::{Context, error::Error, stores::attached_to};
+use super::{
+    Context,
+    error::Error,
+    stores::{OURS, attached_to},
+};
 use crate::served::{self, GatewayApi};
 
 /// The facts about one entrance.
@@ -40,6 +44,40 @@ impl Observed {
             served: served::gateway_api(&context.stores.definitions),
             attached,
         }
+    }
+
+    /// Clusters whose routes are attached to the Gateway of `access`, though they name another
+    /// entrance or none by now. To be asked for before it goes away: no watch of this controller
+    /// knows the tenants' routes.
+    pub async fn leaving(
+        &self,
+        context: &Context,
+        access: &PublicAccess,
+    ) -> Result<Vec<String>, Error> {
+        let (Some(served), Ok(layout)) = (self.served, Layout::of(access)) else {
+            return Ok(Vec::new());
+        };
+        let (gateway, resource) = (layout.parent(), served.tls_route.resource());
+        let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource);
+        let routes = api
+            .list(&ListParams::default().labels(OURS))
+            .await
+            .map_err(Error::api("list the tenants' routes"))?;
+        let mut leaving: Vec<String> = routes
+            .items
+            .iter()
+            .filter(|route| parents::of(route).any(|parent| parent == gateway))
+            .map(|route| {
+                let label = |key| route.labels().get(key).map_or("", String::as_str);
+                format!(
+                    "{}/{}",
+                    label(labels::CLUSTER_NAMESPACE),
+                    label(labels::CLUSTER_NAME)
+                )
+            })
+            .collect();
+        leaving.sort_unstable();
+        Ok(leaving)
     }
 
     /// What Gateways may not be: in a namespace that nobody released, of a class that is

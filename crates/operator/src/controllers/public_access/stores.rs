@@ -41,7 +41,8 @@ pub struct Stores {
     pub http_routes: Store<HttpRoute>,
 }
 
-const OURS: &str = "app.kubernetes.io/managed-by=kubebyon";
+/// Selects what the operator makes.
+pub const OURS: &str = "app.kubernetes.io/managed-by=kubebyon";
 
 impl Stores {
     /// Begins to watch. The stream names each PublicAccess that an event concerns; the
@@ -69,16 +70,18 @@ impl Stores {
             gateways: gateways.store,
             http_routes: http_routes.store,
         };
-        let all = {
+        let those = |matches: fn(&Guarded) -> bool| {
             let accesses = accesses.clone();
             move || {
                 accesses
-                    .state()
+                    .state_filter(matches)
                     .iter()
                     .map(|access| AccessRef::from_obj(access))
                     .collect::<Vec<_>>()
             }
         };
+        let all = those(|_| true);
+        let going = those(|access| access.meta().deletion_timestamp.is_some());
         let (on_definition, on_namespace, on_class) = (all.clone(), all.clone(), all);
         let streams: Vec<BoxStream<'static, AccessRef>> = vec![
             refs(
@@ -100,14 +103,10 @@ impl Stores {
             refs(classes.touched, move |_: &GatewayClass| on_class()).boxed(),
             refs(
                 clusters.touched,
-                |cluster: &DeserializeGuard<ManagedCluster>| {
-                    cluster
-                        .0
-                        .as_ref()
-                        .ok()
-                        .and_then(attached_to)
-                        .into_iter()
-                        .collect()
+                move |cluster: &DeserializeGuard<ManagedCluster>| {
+                    let attached = cluster.0.as_ref().ok().and_then(attached_to);
+                    // What is to go waits for clusters that name another by now, or none.
+                    attached.into_iter().chain(going()).collect()
                 },
             )
             .boxed(),

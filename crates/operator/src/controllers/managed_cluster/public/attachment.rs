@@ -20,7 +20,7 @@ use kubebyon_k8s::{
 use kubebyon_render::{
     Cluster,
     exposure::{certificate, change::Names, names::NameRules},
-    gateway_api::{Layout, Role, tls_route::Version},
+    gateway_api::{Layout, Role, parents::Parent, tls_route::Version},
 };
 
 use super::{
@@ -163,6 +163,16 @@ fn admits(stores: &Stores, access: &PublicAccess, namespace: &str) -> bool {
             }
         }
     }
+}
+
+/// Whether some PublicAccess has this listener, and admits clusters of `namespace`.
+pub fn is_admitted_at(stores: &Stores, namespace: &str, parent: &Parent) -> bool {
+    let accesses = stores.accesses.state();
+    let mut accesses = accesses.iter().filter_map(|found| found.0.as_ref().ok());
+    accesses.any(|access| {
+        Layout::of(access).is_ok_and(|layout| layout.parent() == *parent)
+            && admits(stores, access, namespace)
+    })
 }
 
 fn rules(

@@ -17,8 +17,8 @@ use kubebyon_api::{
 use kubebyon_k8s::{k8s_openapi::jiff::Timestamp, kube::core::DynamicObject};
 use kubebyon_render::{
     Cluster,
-    exposure::change::{Names, Seen, Step},
-    gateway_api::Role,
+    exposure::change::{Names, Retiring, Seen, Step},
+    gateway_api::{Role, parents::Parents},
     kubeconfig::TenantPki,
 };
 
@@ -101,13 +101,22 @@ pub async fn serve(
             .is_some_and(|proof| proof.dial.is_ok() && proof.dns.is_ok()),
     };
     let step = names.next(&seen);
+    let live = sight.route.as_deref();
+    let parents = parents(context, identity, attachment, live);
     let mut applied = Ok(false);
     let mut after = names.clone();
+    let mut parents_due = parents.due();
     if !suspended {
         after = names.after(&seen, now);
+        // Published and proved: nobody needs an entrance that the cluster has left.
+        let settled = matches!(step, Step::RetireOld { .. } | Step::Done);
+        let parents = parents.after(settled, now);
+        parents_due = parents.due();
         if let Some(hostnames) = names.routed(&seen, now) {
-            let live = sight.route.as_deref();
-            applied = route::ensure(context, identity, observed, attachment, live, hostnames).await;
+            applied = route::ensure(
+                context, identity, observed, attachment, live, hostnames, &parents,
+            )
+            .await;
         }
     }
     let foreign = route::foreign(&context.stores, identity, &names.all().collect::<Vec<_>>());
@@ -125,11 +134,29 @@ pub async fn serve(
         due: after
             .retiring()
             .iter()
-            .map(|old| Duration::try_from(old.due().duration_since(now)).unwrap_or_default())
+            .map(Retiring::due)
+            .chain(parents_due)
+            .map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default())
             .min(),
         names: after,
         dns,
         endpoint,
+    }
+}
+
+/// The entrance, and those that the cluster leaves and that still admit it.
+fn parents(
+    context: &Context,
+    identity: &Cluster,
+    attachment: &Attachment,
+    live: Option<&DynamicObject>,
+) -> Parents {
+    let wanted = attachment.layout.parent();
+    match live {
+        Some(live) => Parents::of(wanted, live, |parent| {
+            attachment::is_admitted_at(&context.stores, &identity.namespace, parent)
+        }),
+        None => Parents::new(wanted),
     }
 }
 

@@ -9,7 +9,8 @@ use kubebyon_render::{
     exposure::{Hostnames, TenantApi},
     gateway_api::{
         Role,
-        tls_route::{NAME, Version},
+        parents::Parents,
+        tls_route::{NAME, Version, tls_route},
     },
 };
 use serde::Deserialize;
@@ -127,7 +128,7 @@ pub fn verdict(route: &DynamicObject, attachment: &Attachment) -> Verdict {
     }
 }
 
-/// Makes the route carry `hostnames`. Whether a write was needed.
+/// Makes the route carry `hostnames` at `parents`. Whether a write was needed.
 pub async fn ensure(
     context: &Context,
     identity: &Cluster,
@@ -135,6 +136,7 @@ pub async fn ensure(
     attachment: &Attachment,
     live: Option<&DynamicObject>,
     hostnames: Hostnames,
+    parents: &Parents,
 ) -> Result<bool, Halt> {
     let namespace = observed
         .host_namespace
@@ -146,7 +148,7 @@ pub async fn ensure(
         .map_err(Error::from)?;
     let tenant = TenantApi::of(identity, namespace, hostnames).map_err(Error::from)?;
     let version = attachment.route_version;
-    let desired = attachment.layout.tls_route(identity, &tenant, version);
+    let desired = tls_route(identity, &tenant, parents, version);
     let api: Api<DynamicObject> = Api::namespaced_with(
         context.client.clone(),
         &observed.host_namespace,

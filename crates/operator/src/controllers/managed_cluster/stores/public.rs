@@ -22,7 +22,11 @@ use kubebyon_k8s::{
         },
     },
 };
-use kubebyon_render::{Cluster, exposure::claim::Claim, gateway_api::tls_route::Version};
+use kubebyon_render::{
+    Cluster,
+    exposure::claim::Claim,
+    gateway_api::{Layout, parents, tls_route::Version},
+};
 use tokio::sync::watch::Sender;
 
 use super::{ClusterRef, Guarded, GuardedAccess, OURS};
@@ -82,6 +86,7 @@ impl Public {
         let concerned = Concerned {
             clusters: clusters.clone(),
             claims: self.claims.store.clone(),
+            tls_routes: self.tls_routes.store.clone(),
             operator_namespace: self.operator_namespace,
         };
         // A PublicAccess's status changes with each cluster that attaches.
@@ -104,7 +109,9 @@ impl Public {
             follow_version(self.definitions, self.version, concerned),
             refs(accesses, move |access: &GuardedAccess| {
                 let meta = access.meta();
-                by_access.at((meta.namespace.as_deref(), meta.name.as_deref()))
+                let mut found = by_access.at((meta.namespace.as_deref(), meta.name.as_deref()));
+                found.extend(by_access.routed_through(access));
+                found
             })
             .boxed(),
             refs(self.gateway_classes.touched, move |_: &GatewayClass| {
@@ -202,6 +209,7 @@ fn follow_version(
 struct Concerned {
     clusters: Store<Guarded>,
     claims: Store<ConfigMap>,
+    tls_routes: Store<DynamicObject>,
     operator_namespace: String,
 }
 
@@ -226,6 +234,22 @@ impl Concerned {
             let named = cluster.public_access_ref();
             named.map(|(namespace, name)| (Some(namespace), Some(name))) == Some(access)
         })
+    }
+
+    /// The clusters with a route at the Gateway of `access`, whichever they name by now.
+    fn routed_through(&self, access: &GuardedAccess) -> Vec<ClusterRef> {
+        let layout = access
+            .0
+            .as_ref()
+            .ok()
+            .and_then(|access| Layout::of(access).ok());
+        let Some(gateway) = layout.map(|layout| layout.parent()) else {
+            return Vec::new();
+        };
+        let routes = self.tls_routes.state_filter(|route| {
+            made_for(route).is_some() && parents::of(route).any(|parent| parent == gateway)
+        });
+        routes.iter().filter_map(|route| made_for(route)).collect()
     }
 
     /// The clusters that hold `names`.
