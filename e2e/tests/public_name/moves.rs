@@ -28,9 +28,9 @@ use crate::{
 
 /// Namespaces of the entrances that a cluster's route is attached to.
 async fn attached(host: &Host, namespace: &str) -> BTreeSet<String> {
-    let route = routes(host, namespace, Version::V1).get(ROUTE).await;
-    let parents = parents::of(&route.unwrap()).map(|parent| parent.namespace);
-    parents.collect()
+    let api = routes(host, namespace, Version::V1);
+    let route = api.get(ROUTE).await.unwrap();
+    parents::of(&route).map(|parent| parent.namespace).collect()
 }
 
 /// Makes the entrances that a cluster has left due, and waits until its route leaves them.
@@ -50,8 +50,9 @@ async fn make_left_due(host: &Host, namespace: &str) {
         let due = left.to_string();
         if route.annotations().get(LEFT) != Some(&due) {
             let patch = json!({"metadata": {"annotations": {LEFT: due}}});
-            let edited = api.patch(ROUTE, &PatchParams::default(), &Patch::Merge(&patch));
-            edited.await.unwrap();
+            api.patch(ROUTE, &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+                .unwrap();
         }
         None
     })
@@ -74,8 +75,8 @@ async fn closed(edge: &Edge, domains: &[&str]) -> Entrance<'static> {
 }
 
 /// Has a cluster ask for the entrance `to`, and waits until its gateway has refused the route.
-async fn move_in_vain(tenant: &Tenant, to: &Entrance<'static>, hostname: Option<&str>) {
-    tenant.update(to.spec(hostname)).await;
+async fn move_in_vain(tenant: &Tenant, to: &Entrance<'static>) {
+    tenant.update(to.spec(None)).await;
     let message = tenant
         .because("PublicEndpointReady", "RouteNotAccepted")
         .await;
@@ -94,7 +95,7 @@ fn with_a_new_name() {
         let home = host_namespace(&ready_as(&tenant, &first).await);
 
         let caller = Caller::begin(&before, &tenant);
-        move_in_vain(&tenant, &after, None).await;
+        move_in_vain(&tenant, &after).await;
         let both = set([&before.namespace, &after.namespace]);
         assert_eq!(attached(host, &home).await, both);
         let keys = published(host, &tenant).await;
@@ -143,7 +144,16 @@ fn with_the_same_name() {
         let home = host_namespace(&ready_as(&tenant, &name).await);
 
         let caller = Caller::begin(&before, &tenant);
-        move_in_vain(&tenant, &after, Some(&name)).await;
+        tenant.update(after.spec(Some(&name))).await;
+        eventually("the new gateway refuses the route", || async {
+            let route = routes(host, &home, Version::V1).get(ROUTE).await.unwrap();
+            let parents = route.data["status"]["parents"].as_array()?.clone();
+            let new = parents
+                .iter()
+                .find(|parent| parent["parentRef"]["namespace"] == after.namespace.as_str())?;
+            (new["conditions"][0]["status"] == "False").then_some(())
+        })
+        .await;
         let both = set([&before.namespace, &after.namespace]);
         assert_eq!(attached(host, &home).await, both);
         after.behave(Behaviour::Serving);
@@ -175,7 +185,7 @@ fn from_an_entrance_that_does_not_want_it() {
         let tenant = Tenant::apply(host, &guests, "unloved", before.spec(None)).await;
         let first = names::control_plane_hostname(&guests, "unloved", &before.domain);
         let home = host_namespace(&ready_as(&tenant, &first).await);
-        move_in_vain(&tenant, &after, None).await;
+        move_in_vain(&tenant, &after).await;
         before
             .update(json!({"allowedNamespaces": {"from": "Same"}}))
             .await;
