@@ -22,7 +22,7 @@ use kubebyon_k8s::{
     },
 };
 use kubebyon_testbed::ApiOptions;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{runtime::Runtime, task::JoinHandle, time::Instant};
 
@@ -175,6 +175,16 @@ where
         .expect("the edit");
 }
 
+/// Creates an object that is not there.
+pub async fn create<K>(api: &Api<K>, object: &K)
+where
+    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+{
+    api.create(&PostParams::default(), object)
+        .await
+        .expect("the api-server takes it");
+}
+
 /// Makes an object out of JSON.
 pub async fn make<K>(client: &Client, namespace: &str, object: Value)
 where
@@ -182,13 +192,10 @@ where
         + Clone
         + Debug
         + DeserializeOwned
-        + serde::Serialize,
+        + Serialize,
 {
     let object: K = serde_json::from_value(object).expect("an object");
-    Api::<K>::namespaced(client.clone(), namespace)
-        .create(&PostParams::default(), &object)
-        .await
-        .expect("the object");
+    create(&Api::namespaced(client.clone(), namespace), &object).await;
 }
 
 /// Key `key` of a Secret, as text.

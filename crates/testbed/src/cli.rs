@@ -13,13 +13,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     agent::{self, zone::Zone},
     error::{Error, Result},
+    name::ClusterName,
     node::{NodeCluster, NodeOptions},
     parts::{self, Bins, Part},
     process::{become_daemon, testbed_program},
     profile::{Profile, api::ApiOptions},
     progress::{Progress, clock},
     smoke,
-    state::{ClusterDir, ClusterName},
+    state::ClusterDir,
     supervisor::{
         self,
         client::{self, Owned},

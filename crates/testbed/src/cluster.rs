@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Error, Result},
+    name::ClusterName,
     parts::{self, Part},
     process::output,
     profile::{Profile, api::ApiOptions},
     progress::Progress,
-    state::ClusterName,
     supervisor::{client::Owned, protocol::Request},
 };
 

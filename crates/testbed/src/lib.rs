@@ -12,6 +12,7 @@ pub mod error;
 pub mod https;
 pub mod images;
 pub mod kubectl;
+pub mod name;
 pub mod node;
 pub mod parts;
 pub mod pki;

@@ -16,12 +16,12 @@ use crate::{
     agent::zone::{Target, Zone},
     error::{Error, Result},
     kubectl::Kubectl,
+    name::ClusterName,
     node::{NodeOptions, traces::Traces},
     parts::{KubernetesVersion, Part},
     process::{output, wait_until},
     profile::Profile,
     progress::Progress,
-    state::ClusterName,
     supervisor::client::Owned,
 };
 

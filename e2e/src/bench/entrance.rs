@@ -21,16 +21,15 @@ use tokio::time::{Instant, sleep};
 use super::{
     Options,
     audit::{AuditLog, Requests},
-    fleet::{PATIENCE, all_ready, create, leads},
+    fleet::{all_ready, leads},
+    limits::{AT_ONCE, PATIENCE},
     process::Operator,
     say,
 };
-use crate::{gateway::Gateway, operator::Host};
+use crate::{gateway::Gateway, judge::create, operator::Host};
 
 const NAMESPACE: &str = "entrance";
 const DOMAIN: &str = "clusters.example.test";
-/// Objects that are made at once.
-const AT_ONCE: usize = 16;
 /// Names that are changed, one after the other.
 const CHANGES: u16 = 10;
 

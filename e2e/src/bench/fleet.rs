@@ -8,8 +8,8 @@ use kubebyon_api::{ManagedCluster, managed_cluster::Quota};
 use kubebyon_k8s::{
     k8s_openapi::api::core::v1::{Namespace, ServiceAccount},
     kube::{
-        Api, Client, Resource, ResourceExt,
-        api::{DeleteParams, ListParams, PostParams},
+        Api, Client, ResourceExt,
+        api::{DeleteParams, ListParams},
         runtime::{WatchStreamExt, watcher},
     },
 };
@@ -18,7 +18,6 @@ use kubebyon_render::{
     host_namespace::{HostNamespace, Origin, network::Reach},
 };
 use kubebyon_testbed::ApiOptions;
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{from_value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -29,16 +28,16 @@ use super::{
     cpu::{Clock, Spent, between},
     flux::{self, Flux, Validation},
     helm_alone::{Chart, RECORDED, Recorder, Recording},
+    limits::{AT_ONCE, PATIENCE},
     process::{Operator, Usage},
     say,
 };
-use crate::operator::{Host, Tenant, is_ready};
+use crate::{
+    judge::create,
+    operator::{Host, Tenant, is_ready},
+};
 
-/// How long anything may take before it counts as broken.
-pub const PATIENCE: Duration = Duration::from_secs(600);
 const NAMESPACE: &str = "fleet";
-/// Objects that are made at once.
-pub const AT_ONCE: usize = 16;
 
 /// All figures.
 pub struct Figures {
@@ -447,16 +446,6 @@ pub async fn leads(operator: &Operator) {
 
 fn spec(host_namespace: &str) -> serde_json::Value {
     json!({"kubernetesVersion": "1.36", "hostNamespace": host_namespace})
-}
-
-/// Creates an object that is not there.
-pub async fn create<K>(api: &Api<K>, object: &K)
-where
-    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
-{
-    api.create(&PostParams::default(), object)
-        .await
-        .expect("the api-server takes it");
 }
 
 /// Waits until `count` clusters are ready.

@@ -36,11 +36,11 @@ use tokio::{
 };
 
 use super::{
-    fleet::{AT_ONCE, PATIENCE, create},
     helm_alone::{Chart, Recording},
+    limits::{AT_ONCE, PATIENCE},
     process::{free_port, peak_mib},
 };
-use crate::{bench::cpu::times, operator::Host};
+use crate::{bench::cpu::times, judge::create, operator::Host};
 
 /// Where the chart's object is.
 const NAMESPACE: &str = "flux";

@@ -6,6 +6,7 @@ mod entrance;
 mod fleet;
 mod flux;
 mod helm_alone;
+mod limits;
 mod node;
 pub mod process;
 mod report;

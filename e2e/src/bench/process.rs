@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{cpu::times, fleet::PATIENCE};
+use super::{cpu::times, limits::PATIENCE};
 use crate::operator::Host;
 
 /// A running operator.

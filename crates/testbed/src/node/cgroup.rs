@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    state::ClusterName,
+    name::ClusterName,
 };
 
 const MOUNT: &str = "/sys/fs/cgroup";

@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     images::{self, ImageSet, store},
     kubectl::Kubectl,
+    name::ClusterName,
     node::{
         cgroup,
         handle::Namespaces,
@@ -28,7 +29,6 @@ use crate::{
     process::{Daemon, DaemonSpec, testbed_program},
     profile::RunningCluster,
     progress::Progress,
-    state::ClusterName,
 };
 
 const API_PORT: u16 = 6443;

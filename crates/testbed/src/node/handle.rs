@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::zone::Zone,
     error::{Error, Result},
+    name::ClusterName,
     node::{
         NodeOptions,
         machine::Node,
@@ -23,7 +24,7 @@ use crate::{
     process::output,
     profile::Profile,
     progress::Progress,
-    state::{ClusterDir, ClusterName},
+    state::ClusterDir,
     supervisor::{
         client::{self, Owned},
         protocol::Request,

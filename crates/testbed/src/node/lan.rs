@@ -13,9 +13,9 @@ use std::{
 use crate::{
     dirs,
     error::{Error, Result},
+    name::ClusterName,
     node::sandbox::Sandbox,
     process::output,
-    state::ClusterName,
 };
 
 /// The services' range, the same in each cluster: it never leaves a cluster's namespaces.

@@ -12,6 +12,7 @@ use crate::{
     control_plane::ControlPlane,
     error::{Error, Result},
     images::store,
+    name::ClusterName,
     node::{
         cgroup::NodeCgroup,
         cni, containerd, kube_proxy, kubelet,
@@ -20,7 +21,6 @@ use crate::{
     },
     parts::{Bins, Part},
     process::Daemon,
-    state::ClusterName,
 };
 
 /// A node; dropping it ends it, with all its pods.

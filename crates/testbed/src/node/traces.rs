@@ -10,8 +10,9 @@ use std::{
 use crate::{
     dirs,
     error::{Error, Result},
+    name::ClusterName,
     node::{cgroup, lan},
-    state::{ClusterDir, ClusterName},
+    state::ClusterDir,
 };
 
 /// How long the kernel may take to let go of what is killed.

@@ -8,9 +8,9 @@ use crate::{
     control_plane::{ControlPlane, ControlPlaneOptions},
     crds::{self, CrdSet},
     error::{Error, Result},
+    name::ClusterName,
     parts::{Bins, Part},
     profile::RunningCluster,
-    state::ClusterName,
 };
 
 /// What a cluster of profile `api` is made of.

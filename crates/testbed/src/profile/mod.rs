@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control_plane::ControlPlane,
     error::Result,
+    name::ClusterName,
     node::{self, NodeOptions},
     parts::{Bins, Part},
     profile::api::ApiOptions,
     progress::Progress,
-    state::ClusterName,
 };
 
 /// What to start.

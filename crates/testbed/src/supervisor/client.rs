@@ -17,11 +17,12 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    name::ClusterName,
     parts::{self, Bins},
     process::{tail, testbed_program},
     profile::Profile,
     progress::Progress,
-    state::{ClusterDir, ClusterName, Pulse, Record},
+    state::{ClusterDir, Pulse, Record},
 };
 
 const STOP_LIMIT: Duration = Duration::from_mins(1);
