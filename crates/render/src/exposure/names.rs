@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kubebyon_api::types::{FieldError, Hostname};
-use kubebyon_api::{PublicAccess, Reason};
+use kubebyon_api::{PublicAccess, Reason, names};
+
+use crate::Cluster;
 
 /// Why a host name may not be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,14 @@ impl fmt::Display for Reserved {
 fn list(domains: &[Hostname]) -> String {
     let texts: Vec<_> = domains.iter().map(Hostname::as_str).collect();
     texts.join(" or ")
+}
+
+/// Whether a name is one that is given to `cluster` where its spec asks for none.
+pub fn is_default(hostname: &Hostname, cluster: &Cluster) -> bool {
+    let label = names::host_label(&cluster.namespace, &cluster.name);
+    hostname
+        .split_once('.')
+        .is_some_and(|(first, _)| first == label)
 }
 
 /// The rules of one PublicAccess for the names of tenants' APIs.

@@ -11,6 +11,7 @@ pub mod gateways;
 pub mod listeners;
 pub mod parents;
 pub mod protection;
+pub mod reading;
 pub mod site;
 pub mod tls_route;
 

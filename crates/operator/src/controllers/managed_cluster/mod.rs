@@ -7,10 +7,8 @@ mod control_plane;
 mod deletion;
 mod drift;
 mod error;
-mod events;
 mod handover;
 mod observe;
-mod passing;
 mod public;
 mod release;
 mod report;
@@ -24,30 +22,26 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use futures::StreamExt;
 use kubebyon_api::{ManagedCluster, Reason, labels};
 use kubebyon_helm::{Helm, chart::Charts};
-use kubebyon_k8s::{
-    k8s_openapi::jiff::Timestamp,
-    kube::{
-        Api, Client, Resource, ResourceExt,
-        runtime::{
-            PredicateConfig, WatchStreamExt, applier,
-            controller::{Action, Config},
-            events::{Recorder, Reporter},
-            reflector, watcher,
-        },
+use kubebyon_k8s::kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::{
+        PredicateConfig, WatchStreamExt, applier,
+        controller::{Action, Config},
+        events::{Recorder, Reporter},
+        reflector, watcher,
     },
 };
 use kubebyon_render::{Cluster, values::policy::Policy};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use self::{
     attempts::Attempts,
     drift::Manifests,
     error::{Error, Halt},
     observe::Observed,
-    passing::Passing,
-    report::{Findings, Outcome},
+    report::{Findings, Outcome, Passing, say},
     secrets::Known,
     stores::{ClusterRef, Guarded, Stores},
     validate::Offer,
@@ -257,7 +251,7 @@ async fn blind(
             message,
             LOOK_AGAIN,
         ))]),
-        facts: steps::facts(cluster, &observed),
+        facts: report::facts(cluster, &observed),
         suspended: false,
         announced: None,
         due: None,
@@ -350,37 +344,6 @@ async fn delete(
             }
         }
     }
-}
-
-/// Writes the status, if it says anything new, and an event where a step halts or the
-/// cluster becomes ready. Gives the time after which to look again, if it was left untold.
-async fn say(
-    context: &Context,
-    cluster: &ManagedCluster,
-    findings: &Findings,
-) -> Result<Option<Duration>, Error> {
-    let cluster = &*context.passing.newest(cluster);
-    let before = cluster.status.as_ref();
-    let status = report::status(cluster, findings, Timestamp::now());
-    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
-    if !report::differs(before, &status) {
-        context.passing.arrived(uid);
-        return Ok(None);
-    }
-    if let Some(left) = context.passing.hold(uid, before, &status, findings) {
-        return Ok(Some(left));
-    }
-    let version = context.write_status(cluster, &status).await?;
-    let events = events::events(before, &status, findings);
-    context.passing.told(uid, status, version.as_deref());
-    for event in events {
-        // An event is for people: to lose one is no reason to fail.
-        let object = cluster.object_ref(&());
-        if let Err(error) = context.recorder.publish(&event, &object).await {
-            debug!(%error, "could not publish an event");
-        }
-    }
-    Ok(None)
 }
 
 /// When to look again; sooner where something is left `untold`.

@@ -27,7 +27,7 @@ use kubebyon_render::{
     values::{Public, Source},
 };
 
-use super::{error::Error, public::Attachment, stores::Stores};
+use super::{error::Error, stores::Stores};
 use crate::watches::cached;
 
 /// The facts about one cluster.
@@ -114,33 +114,33 @@ pub struct Replicas {
 impl Workload {
     /// The counts.
     pub fn replicas(&self) -> Replicas {
-        match self {
+        let (meta, wanted, ready, updated, observed) = match self {
             Self::StatefulSet(set) => {
-                let status = set.status.clone().unwrap_or_default();
-                Replicas {
-                    wanted: set
-                        .spec
-                        .as_ref()
-                        .and_then(|spec| spec.replicas)
-                        .unwrap_or(1),
-                    ready: status.ready_replicas.unwrap_or(0),
-                    updated: status.updated_replicas.unwrap_or(0),
-                    current: status.observed_generation >= set.metadata.generation,
-                }
+                let status = set.status.as_ref();
+                (
+                    &set.metadata,
+                    set.spec.as_ref().and_then(|spec| spec.replicas),
+                    status.and_then(|status| status.ready_replicas),
+                    status.and_then(|status| status.updated_replicas),
+                    status.and_then(|status| status.observed_generation),
+                )
             }
             Self::Deployment(deployment) => {
-                let status = deployment.status.clone().unwrap_or_default();
-                Replicas {
-                    wanted: deployment
-                        .spec
-                        .as_ref()
-                        .and_then(|spec| spec.replicas)
-                        .unwrap_or(1),
-                    ready: status.ready_replicas.unwrap_or(0),
-                    updated: status.updated_replicas.unwrap_or(0),
-                    current: status.observed_generation >= deployment.metadata.generation,
-                }
+                let status = deployment.status.as_ref();
+                (
+                    &deployment.metadata,
+                    deployment.spec.as_ref().and_then(|spec| spec.replicas),
+                    status.and_then(|status| status.ready_replicas),
+                    status.and_then(|status| status.updated_replicas),
+                    status.and_then(|status| status.observed_generation),
+                )
             }
+        };
+        Replicas {
+            wanted: wanted.unwrap_or(1),
+            ready: ready.unwrap_or(0),
+            updated: updated.unwrap_or(0),
+            current: observed >= meta.generation,
         }
     }
 }
@@ -189,16 +189,6 @@ impl Observed {
             host_namespace,
             release,
         })
-    }
-
-    /// Has the host namespace and the release carry what `attachment` needs.
-    pub fn expose(&mut self, attachment: &Attachment) {
-        let names = &attachment.names;
-        self.exposed = Exposed {
-            routes: true,
-            sans: attachment.sans.clone(),
-            hostname: Some(names.published().unwrap_or(names.desired()).clone()),
-        };
     }
 
     /// `namespace/name` of the cluster that holds the host namespace.

@@ -22,7 +22,7 @@ use super::{
     drift::{self, Drift},
     error::{Error, Halt},
     observe::{self, Observed},
-    steps::announce,
+    report::announce,
     validate::Validated,
 };
 use crate::client::impersonate;

@@ -1,8 +1,7 @@
 //! The steps from a spec to a kubeconfig that works.
 
-use kubebyon_api::{ManagedCluster, ManagedClusterStatus, Reason, managed_cluster::HostnameRole};
+use kubebyon_api::{ManagedCluster, ManagedClusterStatus, Reason};
 use kubebyon_render::Cluster;
-use tracing::{info, warn};
 
 use super::{
     Context, control_plane,
@@ -11,7 +10,6 @@ use super::{
     observe::{self, Observed},
     public, release,
     report::{self, Findings, Outcome},
-    say,
     validate::{self, Validated},
 };
 
@@ -23,11 +21,11 @@ pub async fn find(
     identity: &Cluster,
     observed: &mut Observed,
 ) -> Findings {
-    let mut facts = facts(cluster, observed);
+    let mut facts = report::facts(cluster, observed);
     let validated = validate::validate(&context.offer, cluster, observed);
     let attached = public::attach(context, cluster, identity, observed).await;
     match &attached {
-        Ok(Some(attachment)) => observed.expose(attachment),
+        Ok(Some(attachment)) => observed.exposed = attachment.exposed(),
         // As long as there is a route, somebody may depend on it.
         Ok(None) => observed.exposed.routes &= public::has_route(&context.stores, observed),
         Err(Halt::Failed(Error::AttachmentNotAllowed { .. })) => observed.exposed.routes = false,
@@ -166,55 +164,4 @@ fn rolled_out(observed: &Observed) -> Result<(), Halt> {
             pods.wanted
         ),
     ))
-}
-
-/// Says what is about to happen, before it does.
-pub async fn announce(
-    context: &Context,
-    cluster: &ManagedCluster,
-    observed: &Observed,
-    reason: Reason,
-    message: String,
-) {
-    info!(%reason, message, "a change of the release is on the way");
-    let findings = Findings {
-        steps: report::only([
-            Outcome::Done(format!(
-                "namespace {} is claimed and fenced",
-                observed.host_namespace
-            )),
-            Outcome::Halted(Halt::wait(reason, message.clone())),
-        ]),
-        facts: facts(cluster, observed),
-        suspended: false,
-        announced: Some((reason, message)),
-        due: None,
-    };
-    // To be late with the news is no reason not to do it.
-    if let Err(error) = say(context, cluster, &findings).await {
-        warn!(%error, "could not announce the change");
-    }
-}
-
-/// What stays known when a step does not come to its end.
-pub fn facts(cluster: &ManagedCluster, observed: &Observed) -> ManagedClusterStatus {
-    let before = cluster.status.clone().unwrap_or_default();
-    let release = before.release.map(|mut release| {
-        let failures = i32::try_from(observed.history.failures()).unwrap_or(i32::MAX);
-        release.failures = (failures > 0).then_some(failures);
-        release
-    });
-    ManagedClusterStatus {
-        kubernetes_version: before.kubernetes_version,
-        release,
-        endpoints: before.endpoints,
-        kubeconfig_secret_ref: before.kubeconfig_secret_ref,
-        host_namespace: Some(observed.host_namespace.clone()),
-        hostnames: before
-            .hostnames
-            .into_iter()
-            .filter(|hostname| hostname.role == HostnameRole::ControlPlane)
-            .collect(),
-        ..ManagedClusterStatus::default()
-    }
 }

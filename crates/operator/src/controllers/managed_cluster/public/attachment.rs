@@ -19,7 +19,11 @@ use kubebyon_k8s::{
 };
 use kubebyon_render::{
     Cluster,
-    exposure::{certificate, change::Names, names::NameRules},
+    exposure::{
+        certificate,
+        change::Names,
+        names::{NameRules, is_default},
+    },
     gateway_api::{Layout, Role, parents::Parent, tls_route::Version},
 };
 
@@ -27,7 +31,7 @@ use super::{
     super::{
         Context,
         error::{Error, Halt},
-        observe::Observed,
+        observe::{Exposed, Observed},
         secrets,
         stores::Stores,
     },
@@ -58,6 +62,22 @@ pub struct Attachment {
     pub dns_servers: Vec<SocketAddr>,
     /// Pause between two probes at rest.
     pub probe_interval: Duration,
+}
+
+impl Attachment {
+    /// What the host namespace and the release have to carry.
+    pub fn exposed(&self) -> Exposed {
+        Exposed {
+            routes: true,
+            sans: self.sans.clone(),
+            hostname: Some(
+                self.names
+                    .published()
+                    .unwrap_or(self.names.desired())
+                    .clone(),
+            ),
+        }
+    }
 }
 
 /// The attachment of `cluster`; none when its spec asks for none. Every name that it has or is
@@ -201,7 +221,7 @@ fn desired(
     }
     let given = claims::of(&context.stores, identity)
         .into_iter()
-        .find(|name| claims::is_default(name, identity) && rules.check_tenant_api(name).is_ok());
+        .find(|name| is_default(name, identity) && rules.check_tenant_api(name).is_ok());
     if let Some(name) = given {
         return Ok(name);
     }

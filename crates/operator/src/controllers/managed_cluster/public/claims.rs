@@ -10,7 +10,10 @@ use kubebyon_k8s::{
 };
 use kubebyon_render::{
     Cluster,
-    exposure::claim::{Claim, Holder},
+    exposure::{
+        claim::{Claim, Holder},
+        names::is_default,
+    },
 };
 
 use super::super::{
@@ -109,13 +112,6 @@ pub fn of(stores: &Stores, identity: &Cluster) -> Vec<Hostname> {
         .collect();
     names.sort_unstable();
     names
-}
-
-/// Whether a name is one that is given where the spec asks for none.
-pub fn is_default(name: &Hostname, identity: &Cluster) -> bool {
-    let label = names::host_label(&identity.namespace, &identity.name);
-    name.split_once('.')
-        .is_some_and(|(first, _)| first == label)
 }
 
 /// Gives up the names that are not in `kept`, save the default one, which is the cluster's for life.

@@ -18,15 +18,18 @@ use kubebyon_k8s::{k8s_openapi::jiff::Timestamp, kube::core::DynamicObject};
 use kubebyon_render::{
     Cluster,
     exposure::change::{Names, Retiring, Seen, Step},
-    gateway_api::{Role, parents::Parents},
+    gateway_api::{
+        Role,
+        parents::Parents,
+        reading::{self, Verdict},
+    },
     kubeconfig::TenantPki,
 };
 
 pub use attachment::{Attachment, attach};
-pub use claims::{give_up, give_up_all, is_default};
-pub use route::{hostnames as route_hostnames, remove as remove_route, slim as slim_route};
+pub use claims::{give_up, give_up_all};
+pub use route::remove as remove_route;
 
-use self::route::Verdict;
 use super::{
     Context,
     control_plane::{self, Proved},
@@ -169,10 +172,11 @@ async fn look(
 ) -> Sight {
     let wanted = attachment.names.desired();
     let route = route::live(&context.stores, &observed.host_namespace);
-    let routed = route.as_deref().map(route::hostnames).unwrap_or_default();
-    let verdict = route
-        .as_deref()
-        .map_or(Verdict::Silent, |route| route::verdict(route, attachment));
+    let routed = route.as_deref().map(reading::hostnames).unwrap_or_default();
+    let gateway = &attachment.layout.place(Role::ControlPlane).at;
+    let verdict = route.as_deref().map_or(Verdict::Silent, |route| {
+        reading::verdict(route, gateway, attachment.controller.as_deref())
+    });
     let settled = proved.is_some() && attachment.names.published() == Some(wanted);
     let pki = proved
         .map(|proved| proved.pki.clone())

@@ -7,7 +7,7 @@ use kubebyon_api::{
 };
 use kubebyon_k8s::kube::runtime::events::{Event, EventType};
 
-use super::{error::Halt, report::Findings};
+use super::{super::error::Halt, Findings};
 
 /// Characters of a message that an event takes (events.k8s.io/v1, `note`: 1 kB).
 const MAX_NOTE: usize = 1000;

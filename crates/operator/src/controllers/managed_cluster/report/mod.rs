@@ -1,6 +1,10 @@
 //! What the controller says about a cluster: conditions out of what the steps found,
 //! then the summary that programs wait for.
 
+mod events;
+mod passing;
+mod say;
+
 use std::time::Duration;
 
 use kubebyon_api::{
@@ -12,6 +16,9 @@ use kubebyon_k8s::k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
+
+pub use passing::Passing;
+pub use say::{announce, facts, say};
 
 use super::{
     error::{Halt, STEPS},

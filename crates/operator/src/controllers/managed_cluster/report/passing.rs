@@ -15,7 +15,7 @@ use kubebyon_api::{
 };
 use tokio::time::Instant;
 
-use super::{error::Halt, report::Findings};
+use super::{super::error::Halt, Findings};
 
 /// How long a state lasts before it is told.
 const LASTS: Duration = Duration::from_secs(3);

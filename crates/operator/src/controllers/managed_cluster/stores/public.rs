@@ -24,14 +24,13 @@ use kubebyon_k8s::{
 };
 use kubebyon_render::{
     Cluster,
-    exposure::claim::Claim,
-    gateway_api::{Layout, parents, tls_route::Version},
+    exposure::{claim::Claim, names::is_default},
+    gateway_api::{Layout, parents, reading, tls_route::Version},
 };
 use tokio::sync::watch::Sender;
 
 use super::{ClusterRef, Guarded, GuardedAccess, OURS};
 use crate::{
-    controllers::managed_cluster::public::{is_default, route_hostnames, slim_route},
     served,
     watches::{
         Watched, authored, cached, everywhere, refs, watch, watch_metadata, watch_served, whole,
@@ -70,7 +69,7 @@ impl Public {
                 labels::CLUSTER_UID,
                 whole,
             ),
-            tls_routes: watch_served(client, served, Version::V1.resource(), slim_route),
+            tls_routes: watch_served(client, served, Version::V1.resource(), reading::slim),
             http_routes: watch(everywhere(client), "", |route: &mut HttpRoute| {
                 route.spec.rules = None;
                 route.spec.parent_refs = None;
@@ -143,7 +142,7 @@ impl Public {
             .boxed(),
             refs(self.tls_routes.touched, move |route: &DynamicObject| {
                 let mut found: Vec<ClusterRef> = made_for(route).into_iter().collect();
-                found.extend(by_tls_route.holders(route_hostnames(route)));
+                found.extend(by_tls_route.holders(reading::hostnames(route)));
                 found
             })
             .boxed(),
