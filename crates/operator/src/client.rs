@@ -125,13 +125,16 @@ where
         let whole = async move {
             let response = answer.await.map_err(Into::into)?;
             let (parts, body) = response.into_parts();
-            if watch {
+            if watch && parts.status.is_success() {
                 return Ok(Response::from_parts(
                     parts,
                     body.map_err(Into::into).boxed_unsync(),
                 ));
             }
-            let bytes = Limited::new(body, BODY_LIMIT).collect().await?.to_bytes();
+            let mut bytes = Limited::new(body, BODY_LIMIT).collect().await?.to_bytes();
+            if watch {
+                bytes = on_one_line(&bytes);
+            }
             Ok(Response::from_parts(
                 parts,
                 Full::new(bytes)
@@ -146,5 +149,53 @@ where
                     Err(format!("the api-server gave no answer within {REQUEST_LIMIT:?}").into())
                 })
         })
+    }
+}
+
+/// The api-server refuses some watches in JSON of many lines, and kube before 5 takes each line
+/// for an event that it cannot read (kube-rs/kube#2061): with the pauses between such failures, a
+/// watch would be deaf for minutes. On one line, it is read as the refusal that it is.
+fn on_one_line(refusal: &[u8]) -> Bytes {
+    // Within a JSON string a line break is escaped.
+    refusal
+        .iter()
+        .map(|byte| if *byte == b'\n' { b' ' } else { *byte })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+    use kubebyon_k8s::{
+        k8s_openapi::api::core::v1::Secret,
+        kube::{self, Api, api::WatchParams},
+    };
+
+    use super::*;
+
+    const REFUSAL: &str = "{\n  \"kind\": \"Status\",\n  \"apiVersion\": \"v1\",\n  \"metadata\": {},\n  \
+        \"status\": \"Failure\",\n  \"message\": \"secrets is forbidden\",\n  \
+        \"reason\": \"Forbidden\",\n  \"details\": {\n    \"kind\": \"secrets\"\n  },\n  \"code\": 403\n}\n";
+
+    #[tokio::test]
+    async fn a_refused_watch_is_one_failure_with_its_status() {
+        let refuse = service_fn(|_: Request<Body>| async {
+            let answer = Response::builder().status(403);
+            answer.body(Full::new(Bytes::from_static(REFUSAL.as_bytes())))
+        });
+        let client = ClientBuilder::new(refuse, "default")
+            .with_layer(&BoundedLayer {
+                metrics: Arc::default(),
+            })
+            .build();
+        let api: Api<Secret> = Api::all(client);
+        let parameters = WatchParams::default();
+        let events = api.watch_metadata(&parameters, "1").await.unwrap();
+        let mut events = std::pin::pin!(events);
+        match events.try_next().await {
+            Err(kube::Error::Api(status)) => assert_eq!(status.code, 403),
+            other => panic!("{other:?}"),
+        }
+        assert!(events.try_next().await.unwrap().is_none(), "nothing else");
     }
 }

@@ -1,7 +1,7 @@
 //! What the host's api-server tells without being asked: one watch a kind, kept in
 //! memory without the parts that nobody reads.
 
-use std::{fmt::Debug, hash::Hash, time::Duration};
+use std::{fmt::Debug, future::ready, hash::Hash, time::Duration};
 
 use futures::{Stream, StreamExt};
 use kubebyon_k8s::{
@@ -44,6 +44,8 @@ struct Pauses {
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
+/// A watch that lasted so long went well: one of what is not installed fails at once.
+const WELL: Duration = Duration::from_secs(5);
 
 impl Default for Pauses {
     fn default() -> Self {
@@ -57,8 +59,7 @@ impl Default for Pauses {
 impl Pauses {
     /// The pause after a failure at `now`.
     fn after(&mut self, now: Instant) -> Duration {
-        // It went well for a while.
-        if now.saturating_duration_since(self.since) > 2 * self.next {
+        if now.saturating_duration_since(self.since) > WELL {
             self.next = SHORTEST;
         }
         let pause = self.next;
@@ -78,6 +79,27 @@ impl Iterator for Pauses {
 
 impl Backoff for Pauses {
     fn reset(&mut self) {}
+}
+
+/// The events of a watch that is taken up again whenever it fails, after a pause.
+///
+/// That a version is too old to go on from is no failure of the server: it is so each time that it
+/// was away. Then everything is listed anew at once, unless that was so a moment ago too.
+pub fn lasting<K: Send + 'static>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
+    let mut last = None::<Instant>;
+    events
+        .filter_map(move |event| {
+            let expired =
+                matches!(&event, Err(watcher::Error::WatchError(status)) if status.code == 410);
+            let forgiven = expired && last.is_none_or(|last| last.elapsed() > LONGEST);
+            if forgiven {
+                last = Some(Instant::now());
+            }
+            ready((!forgiven).then_some(event))
+        })
+        .backoff(Pauses::default())
 }
 
 /// Keeps what `events` tell, less what `slim` drops and the record of who set which field.
@@ -108,7 +130,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let events = watcher(api, watcher::Config::default().labels(labels));
-    keep(events.backoff(Pauses::default()), Writer::default(), slim)
+    keep(lasting(events), Writer::default(), slim)
 }
 
 /// As [`watch`], of the metadata alone.
@@ -132,8 +154,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (store, mut writer) = reflector::store();
-    let touched = watcher(api, watcher::Config::default())
-        .backoff(Pauses::default())
+    let touched = lasting(watcher(api, watcher::Config::default()))
         .modify(|object| object.managed_fields_mut().clear())
         .inspect(move |event| {
             let Ok(event) = event else { return };
@@ -175,9 +196,7 @@ fn versions(
         match resource {
             Some(resource) => {
                 let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-                watcher(api, watcher::Config::default())
-                    .backoff(Pauses::default())
-                    .boxed()
+                lasting(watcher(api, watcher::Config::default())).boxed()
             }
             None => futures::stream::iter([Ok(Event::Init), Ok(Event::InitDone)])
                 .chain(futures::stream::pending())
@@ -284,6 +303,18 @@ mod tests {
             pause.as_secs()
         });
         assert_eq!(told, [1, 2, 4, 8, 10, 10]);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_listed_anew_at_once_and_once_alone() {
+        let expired = || {
+            let status: kube::core::Status =
+                serde_json::from_value(serde_json::json!({"code": 410})).unwrap();
+            Err::<Event<()>, _>(watcher::Error::WatchError(Box::new(status)))
+        };
+        let events = futures::stream::iter([expired(), Ok(Event::Init), expired()]);
+        let told: Vec<bool> = lasting(events).map(|event| event.is_ok()).collect().await;
+        assert_eq!(told, [true, false]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ use crate::{
     config::{Options, ValuesPolicy},
     probe::Prober,
     telemetry::metrics::Metrics,
-    watches::{authored, key, refs},
+    watches::{authored, key, lasting, refs},
 };
 
 /// The controller's name in logs, events and metrics.
@@ -124,11 +124,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), String> {
     } = parts;
     let offer = Offer::new(&options)?;
     let (clusters, writer) = reflector::store::<Guarded>();
-    let main = watcher(
+    let main = lasting(watcher(
         Api::<Guarded>::all(client.clone()),
         watcher::Config::default(),
-    )
-    .default_backoff()
+    ))
     .modify(|cluster| cluster.managed_fields_mut().clear())
     .reflect(writer)
     .applied_objects()

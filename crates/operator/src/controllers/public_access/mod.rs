@@ -39,7 +39,7 @@ use crate::{
     backoff::{Backoff, jittered},
     config::Options,
     telemetry::metrics::Metrics,
-    watches::{authored, key, refs},
+    watches::{authored, key, lasting, refs},
 };
 
 /// The controller's name in logs, events and metrics.
@@ -65,11 +65,10 @@ struct Context {
 /// Runs the controller until `stop` is cancelled; returns when the last reconcile has ended.
 pub async fn run(client: Client, options: &Options, metrics: Metrics, stop: CancellationToken) {
     let (accesses, writer) = reflector::store::<Guarded>();
-    let main = watcher(
+    let main = lasting(watcher(
         Api::<Guarded>::all(client.clone()),
         watcher::Config::default(),
-    )
-    .default_backoff()
+    ))
     .modify(|access| access.managed_fields_mut().clear())
     .reflect(writer)
     .applied_objects()
