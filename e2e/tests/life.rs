@@ -26,7 +26,7 @@ use kubebyon_k8s::{
             ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
         },
         networking::v1::NetworkPolicy,
-        rbac::v1::Role,
+        rbac::v1::{Role, RoleBinding},
         storage::v1::StorageClass,
     },
     kube::{
@@ -281,6 +281,29 @@ fn what_somebody_breaks_by_hand_is_put_back() {
         remove::<Role>(client, namespace, "vc-drift").await;
         within(SECONDS, "the Role is back", || {
             find::<Role>(client, namespace, "vc-drift")
+        })
+        .await;
+        tenant.ready().await;
+
+        // Rights that somebody gives the tenant's syncer, and takes from it.
+        let everything =
+            json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
+        let nobody = json!({"subjects": []});
+        edit::<Role>(client, namespace, "vc-drift", everything).await;
+        within(SECONDS, "the Role has its own rules", || async {
+            let role: Role = find(client, namespace, "vc-drift").await?;
+            let rules = role.rules.unwrap_or_default();
+            let all = rules
+                .iter()
+                .any(|rule| rule.verbs.contains(&"*".to_owned()) && rules.len() == 1);
+            (!all).then_some(())
+        })
+        .await;
+        tenant.ready().await;
+        edit::<RoleBinding>(client, namespace, "vc-drift", nobody).await;
+        within(SECONDS, "the Role is bound", || async {
+            let binding: RoleBinding = find(client, namespace, "vc-drift").await?;
+            (!binding.subjects?.is_empty()).then_some(())
         })
         .await;
         tenant.ready().await;

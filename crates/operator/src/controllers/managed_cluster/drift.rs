@@ -274,9 +274,9 @@ fn compare(stores: &Stores, namespace: &str, object: &Object) -> Option<String> 
         Kind::ServiceAccount => {
             presence(cached(&stores.chart_service_accounts, namespace, name).is_some())
         }
-        Kind::Role => presence(cached(&stores.chart_roles, namespace, name).is_some()),
+        Kind::Role => object.against(cached(&stores.chart_roles, namespace, name).as_deref()),
         Kind::RoleBinding => {
-            presence(cached(&stores.chart_role_bindings, namespace, name).is_some())
+            object.against(cached(&stores.chart_role_bindings, namespace, name).as_deref())
         }
         Kind::Unwatched => None,
     }
@@ -304,8 +304,8 @@ async fn compare_now(
                 .await?
                 .as_ref(),
         ),
-        Kind::Role => object.presence(get::<Role>(client, namespace, object).await?.as_ref()),
-        Kind::RoleBinding => object.presence(
+        Kind::Role => object.against(get::<Role>(client, namespace, object).await?.as_ref()),
+        Kind::RoleBinding => object.against(
             get::<RoleBinding>(client, namespace, object)
                 .await?
                 .as_ref(),

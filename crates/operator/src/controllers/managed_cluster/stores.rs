@@ -63,12 +63,12 @@ pub struct Stores {
     pub resource_quotas: Store<ResourceQuota>,
     /// Our LimitRanges.
     pub limit_ranges: Store<LimitRange>,
-    /// The charts' ServiceAccounts, Roles and RoleBindings, for their presence.
+    /// The charts' ServiceAccounts, for their presence.
     pub chart_service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
-    /// As above.
-    pub chart_roles: Store<PartialObjectMeta<Role>>,
-    /// As above.
-    pub chart_role_bindings: Store<PartialObjectMeta<RoleBinding>>,
+    /// The charts' Roles.
+    pub chart_roles: Store<Role>,
+    /// Their bindings.
+    pub chart_role_bindings: Store<RoleBinding>,
     /// Which APIs are served.
     pub definitions: Store<CustomResourceDefinition>,
     /// All PublicAccesses.
@@ -114,8 +114,8 @@ impl Stores {
             watch::<ResourceQuota>(everywhere(client), OURS, |quota| quota.status = None);
         let limit_ranges = watch::<LimitRange>(everywhere(client), OURS, whole);
         let chart_service_accounts = watch_metadata::<ServiceAccount>(everywhere(client), CHARTS);
-        let chart_roles = watch_metadata::<Role>(everywhere(client), CHARTS);
-        let chart_role_bindings = watch_metadata::<RoleBinding>(everywhere(client), CHARTS);
+        let chart_roles = watch::<Role>(everywhere(client), CHARTS, whole);
+        let chart_role_bindings = watch::<RoleBinding>(everywhere(client), CHARTS, whole);
         let public = Public::watch(client, operator_namespace);
 
         let stores = Self {
