@@ -52,7 +52,7 @@ reasons! {
     DeletionBlocked: "A stage of the deletion took longer than its time, because of an object in the way.", "Look at the object that the message names: its finalizers or its controller hold it.";
     DeletionProtected: "spec.deletionProtection refuses the deletion.", "Set spec.deletionProtection to false, then delete.";
     Retained: "Namespace, volumes and PKI were kept on deletion.", "Create the same namespace/name again to claim them, or delete the namespace by hand.";
-    InUse: "Other objects still use this one.", "Detach or delete the ManagedClusters that the message names.";
+    InUse: "Other objects still use this one.", "Detach or delete the ManagedClusters that the message names; those that have moved away leave by themselves.";
     InvalidSpec: "A value of the spec cannot be read.", "Correct the field that the message names.";
     NameTooLong: "The names of the release and its namespace together are too long for the chart.", "Give a shorter spec.hostNamespace, or a shorter name.";
     NotOwned: "An object of the wanted name exists and is somebody else's.", "Rename it or the field that asks for it, or let it be adopted as the message says.";
