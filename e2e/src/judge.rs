@@ -79,8 +79,16 @@ impl Shared {
         self.runtime.block_on(test(self))
     }
 
-    /// How often a reconcile has ended with `reason`.
-    pub fn failures(&self, reason: &str) -> u64 {
+    /// Waits until a reconcile that ended with `reason` is counted, which it is when it has ended:
+    /// after the status that it wrote.
+    pub async fn counts(&self, reason: &str) {
+        eventually(&format!("{reason} is counted"), || async {
+            (self.failures(reason) > 0).then_some(())
+        })
+        .await;
+    }
+
+    fn failures(&self, reason: &str) -> u64 {
         let text = self.manager.metrics.render().expect("metrics");
         let label = format!("reason=\"{reason}\"");
         text.lines()
