@@ -103,7 +103,7 @@ fn with_a_new_name() {
         before.delete().await;
         let message = before.because("Accepted", "InUse").await;
         assert!(
-            message.contains("moved away") && message.contains("/mover"),
+            message.contains("another entrance") && message.contains("/mover"),
             "{message}"
         );
 
@@ -186,6 +186,8 @@ fn from_an_entrance_that_does_not_want_it() {
         let first = names::control_plane_hostname(&guests, "unloved", &before.domain);
         let home = host_namespace(&ready_as(&tenant, &first).await);
         move_in_vain(&tenant, &after).await;
+        let both = set([&before.namespace, &after.namespace]);
+        assert_eq!(attached(host, &home).await, both);
         before
             .update(json!({"allowedNamespaces": {"from": "Same"}}))
             .await;

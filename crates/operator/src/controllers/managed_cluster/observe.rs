@@ -114,28 +114,31 @@ pub struct Replicas {
 impl Workload {
     /// The counts.
     pub fn replicas(&self) -> Replicas {
-        let (meta, wanted, ready, updated, observed) = match self {
-            Self::StatefulSet(set) => {
-                let status = set.status.as_ref();
-                (
-                    &set.metadata,
-                    set.spec.as_ref().and_then(|spec| spec.replicas),
-                    status.and_then(|status| status.ready_replicas),
-                    status.and_then(|status| status.updated_replicas),
-                    status.and_then(|status| status.observed_generation),
-                )
-            }
-            Self::Deployment(deployment) => {
-                let status = deployment.status.as_ref();
-                (
-                    &deployment.metadata,
-                    deployment.spec.as_ref().and_then(|spec| spec.replicas),
-                    status.and_then(|status| status.ready_replicas),
-                    status.and_then(|status| status.updated_replicas),
-                    status.and_then(|status| status.observed_generation),
-                )
-            }
+        let (meta, wanted, counts) = match self {
+            Self::StatefulSet(set) => (
+                &set.metadata,
+                set.spec.as_ref().and_then(|spec| spec.replicas),
+                set.status.as_ref().map(|now| {
+                    (
+                        now.observed_generation,
+                        now.ready_replicas,
+                        now.updated_replicas,
+                    )
+                }),
+            ),
+            Self::Deployment(set) => (
+                &set.metadata,
+                set.spec.as_ref().and_then(|spec| spec.replicas),
+                set.status.as_ref().map(|now| {
+                    (
+                        now.observed_generation,
+                        now.ready_replicas,
+                        now.updated_replicas,
+                    )
+                }),
+            ),
         };
+        let (observed, ready, updated) = counts.unwrap_or_default();
         Replicas {
             wanted: wanted.unwrap_or(1),
             ready: ready.unwrap_or(0),

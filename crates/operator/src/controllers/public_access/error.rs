@@ -71,10 +71,10 @@ pub enum Error {
         /// The first of them.
         some: String,
     },
-    /// Clusters have moved to another entrance, and are still led through this one.
+    /// Clusters have moved to another entrance or are detached, and are still led through this one.
     #[error(
-        "{count} ManagedClusters have moved away from this entrance and are still led through it: {some}; \
-         each leaves ten minutes after its new entrance is proved: see PublicEndpointReady and DNSReady there"
+        "{count} ManagedClusters that name another entrance by now, or none, are still led through this one: {some}; \
+         each leaves once what comes after is proved, which its conditions tell; delete those that cannot be mended"
     )]
     NotLeftYet {
         /// How many.
