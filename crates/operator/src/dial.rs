@@ -36,7 +36,17 @@ pub enum DialError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// The handshake failed, or the certificate does not verify for the name.
+    /// The handshake came to no end, for another reason than the certificate.
+    #[error("the TLS handshake with {address} for {name:?} broke: {source}")]
+    Handshake {
+        /// Where to.
+        address: SocketAddr,
+        /// The name asked for by SNI.
+        name: String,
+        /// What failed.
+        source: std::io::Error,
+    },
+    /// The certificate does not verify for the name.
     #[error("TLS with {address} for {name:?} failed: {source}")]
     Tls {
         /// Where to.
@@ -126,11 +136,7 @@ impl Dialer {
             .connector
             .connect(server, tcp)
             .await
-            .map_err(|source| DialError::Tls {
-                address,
-                name: name.to_owned(),
-                source,
-            })?;
+            .map_err(|source| handshake_error(address, name, source))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
             .await
             .map_err(|source| DialError::Http { address, source })?;
@@ -147,6 +153,52 @@ impl Dialer {
         match response.status() {
             StatusCode::OK => Ok(()),
             status => Err(DialError::NotReady { address, status }),
+        }
+    }
+}
+
+/// A server that goes away in the middle of a handshake has shown no wrong certificate.
+fn handshake_error(address: SocketAddr, name: &str, source: std::io::Error) -> DialError {
+    let cause = source.get_ref().and_then(|inner| inner.downcast_ref());
+    let untrusted = matches!(cause, Some(rustls::Error::InvalidCertificate(_)));
+    let name = name.to_owned();
+    if untrusted {
+        DialError::Tls {
+            address,
+            name,
+            source,
+        }
+    } else {
+        DialError::Handshake {
+            address,
+            name,
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::CertificateError;
+    use std::io;
+
+    use super::*;
+
+    fn error(source: io::Error) -> DialError {
+        handshake_error(([127, 0, 0, 1], 443).into(), "demo", source)
+    }
+
+    #[test]
+    fn a_certificate_is_called_wrong_only_when_it_is() {
+        let wrong = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let wrong = error(io::Error::new(io::ErrorKind::InvalidData, wrong));
+        assert!(matches!(wrong, DialError::Tls { .. }), "{wrong}");
+        let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
+        let refused = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
+        let refused = io::Error::new(io::ErrorKind::InvalidData, refused);
+        for source in [closed, refused] {
+            let broken = error(source);
+            assert!(matches!(broken, DialError::Handshake { .. }), "{broken}");
         }
     }
 }
